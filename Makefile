@@ -1,0 +1,51 @@
+# make demo | test | check | bench | soak | run SITE=...   (everything installs what it needs)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+SITE ?= site_configs/home.yaml
+ONLY ?=
+JSON ?=
+
+.PHONY: install dev system demo run test check bench soak clean
+install: $(VENV)/.installed
+dev: $(VENV)/.dev
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# Debian's broker and browser, where this user may install them; what needs one says so when it is missing.
+system:
+	@deploy/system-packages mosquitto chromium
+
+demo: install
+	@deploy/system-packages mosquitto
+	$(BIN)/cem demo $(ARGS)
+
+run: install
+	$(BIN)/cem run $(SITE) $(ARGS)
+
+check: dev system
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not soak" $(ARGS)
+
+test: dev system
+	$(BIN)/pytest -m "not soak" $(ARGS)
+
+bench: dev
+	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+
+soak: dev system
+	$(BIN)/pytest -m soak --timeout 3600 $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

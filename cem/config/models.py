@@ -1,0 +1,242 @@
+"""The keys of a site file, version 1. The JSON Schema and ``site_configs/README.md`` are made from these."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,47}$")]
+PositiveA = Annotated[float, Field(gt=0, le=6300)]
+CurrentA = Annotated[float, Field(ge=0, le=6300)]
+PositiveS = Annotated[float, Field(gt=0, le=86_400)]
+PowerW = Annotated[float, Field(ge=0, le=100_000_000)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, numbers are not guessed from strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridConnection(Section):
+    """The grid connection point."""
+
+    phases: Literal[1, 3] = Field(3, description="Phases of the connection.")
+    nominal_voltage_v: float = Field(230, ge=100, le=480, description="Phase to neutral.")
+    fuse_a: PositiveA = Field(description="Main fuse per phase.")
+    import_limit_w: PowerW | None = Field(None, description="Contract: most power drawn from the grid.")
+    export_limit_w: PowerW | None = Field(None, description="Contract: most power fed into the grid.")
+
+
+class SiteSection(Section):
+    """What the site is."""
+
+    name: str = Field(min_length=1, max_length=80)
+    time_zone: str = Field("UTC", description="IANA name, for schedules and pages, for example Europe/Berlin.")
+    grid_connection: GridConnection
+
+
+class ProtectionSection(Section):
+    """The fuse or breaker that feeds a zone."""
+
+    rating_a: PositiveA = Field(description="Rated current per phase.")
+    kind: Literal["mcb", "gg", "sls", "cutoff"] = Field("mcb", description="Breaker, gG fuse, selective main switch, or a meter that disconnects.")
+    curve: Literal["B", "C", "D"] | None = Field(None, description="Trip curve of an mcb (B where left out).")
+    guard_a: CurrentA = Field(0, description="Kept free below the rating, for continuous load.")
+
+
+class ZoneSection(Section):
+    """One charging site zone."""
+
+    id: Identifier
+    parent: Identifier | None = Field(None, description="The zone that feeds this one; left out for the root only.")
+    protection: ProtectionSection
+    busbar_a: PositiveA | None = Field(None, description="What the busbar carries; lets generation relieve the fuse.")
+    import_limit_w: PowerW | None = None
+    export_limit_w: PowerW | None = None
+    meter: Identifier | None = Field(None, description="Device that measures all current into the zone.")
+    fallback_limit_a: CurrentA | None = Field(None, description="What our EVSEs together may draw per phase while that meter is lost. Needed with a meter; 0 is a proper value.")
+    uncontrolled_max_a: CurrentA = Field(0, description="Worst-case load per phase in this zone, its children included, that is not ours.")
+
+
+class ModbusTcp(Section):
+    """Modbus TCP."""
+
+    kind: Literal["modbus_tcp"]
+    host: str
+    port: Port = 502
+    unit_id: int = Field(1, ge=0, le=255)
+    timeout_s: PositiveS = Field(1.0, le=5)
+
+
+class MqttBroker(Section):
+    """An MQTT broker."""
+
+    kind: Literal["mqtt"]
+    host: str
+    port: Port = 1883
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+
+
+class MqttValue(Section):
+    """Where one value is found on the broker."""
+
+    topic: str = Field(min_length=1)
+    path: str | None = Field(None, description="Dotted path into a JSON payload; left out where the payload is a plain number.")
+    scale: float = Field(1.0, description="Multiplied with the value; a negative number turns the sign.")
+
+
+ValueName = Literal[
+    "current_l1_a", "current_l2_a", "current_l3_a",
+    "power_l1_w", "power_l2_w", "power_l3_w", "total_power_w",
+    "voltage_l1_v", "voltage_l2_v", "voltage_l3_v",
+    "energy_wh", "soc_percent",
+]  # fmt: skip
+"""Names of measured values, in maps and topics alike. Load convention: import and charging positive."""
+
+
+class OpcUaServer(Section):
+    """An OPC UA server."""
+
+    kind: Literal["opcua"]
+    endpoint: str = Field(pattern=r"^opc\.tcp://")
+    namespace_uri: str | None = Field(None, description="Namespace of the nodes; resolved at every connect.")
+    username: str | None = None
+    password: str | None = None
+    publishing_interval_s: PositiveS = 0.5
+
+
+class Device(Section):
+    """One meter, inverter or battery in the field."""
+
+    id: Identifier
+    role: Literal["grid_meter", "zone_meter", "household_meter", "pv", "battery"]
+    zone: Identifier | None = Field(None, description="Zone that feeds a pv inverter, battery or household meter; root where left out.")
+    connection: Annotated[ModbusTcp | MqttBroker, Field(discriminator="kind")]
+    model: Identifier | None = Field(None, description="Modbus: name of a map in adapters/modbus_maps.")
+    values: dict[ValueName, MqttValue] = Field(default_factory=dict, description="MQTT: where each value is found.")
+    poll_s: PositiveS = Field(1.0, description="Modbus: read period. MQTT: how often a value is expected.")
+    phases: Literal[1, 3] = Field(3, description="Phases it measures.")
+    phase_order: Literal["L1L2L3", "L2L3L1", "L3L1L2", "L1L3L2", "L3L2L1", "L2L1L3"] = Field("L1L2L3", description="Grid phases on its terminals 1, 2, 3.")
+    invert: bool = Field(False, description="The device counts export as positive.")
+    max_w: PowerW | None = Field(None, description="Nameplate power of a pv inverter or battery.")
+
+
+class EvseSection(Section):
+    """One EVSE of a station."""
+
+    id: int = Field(1, ge=1, le=99, description="OCPP 2.x evseId, OCPP 1.6 connectorId.")
+    min_a: CurrentA = Field(6, description="IEC 61851-1: at least 6 A.")
+    max_a: PositiveA = 32
+    phases: Literal[1, 2, 3] = 3
+    rotation: Literal["RST", "RTS", "SRT", "STR", "TRS", "TSR", "L1", "L2", "L3", "unknown"] = Field("unknown", description="Grid phases on the EVSE's terminals; L1 to L3 for single-phase; unknown counts on every phase.")
+
+
+class StationSection(Section):
+    """One charging station."""
+
+    id: Identifier = Field(description="OCPP identity: the last part of the address it dials.")
+    zone: Identifier
+    breaker_a: PositiveA
+    fallback_a: CurrentA = Field(0, description="What each of its EVSEs falls back to by itself when we are gone; 0 allowed.")
+    priority: int = Field(0, ge=0, le=9, description="Strict classes, higher first.")
+    weight: float = Field(1.0, gt=0, le=100, description="Share inside its priority class.")
+    password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
+    evses: tuple[EvseSection, ...] = Field(default=(EvseSection(),), min_length=1)
+
+
+class Listen(Section):
+    """Where we listen."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - stations are other machines; the sample files say which address
+    port: Port = 9000
+
+
+class Upstream(Section):
+    """An operator's cloud CSMS."""
+
+    id: Identifier
+    url: str = Field(pattern=r"^wss?://", description="Without the station's identity, which is appended.")
+    password: str | None = Field(None, description="Credential towards this upstream.")
+
+
+class Csms(Section):
+    """The local CSMS."""
+
+    listen: Listen = Listen()
+    upstreams: tuple[Upstream, ...] = Field(default=(), max_length=1, description="Empty: we are the CSMS of record.")
+    offline_authorization: Literal["accept", "reject", "known"] = Field("known", description="Unknown tags while the upstream is away.")
+    on_csms_loss: Literal["keep", "close"] = "keep"
+    waiting_room: bool = Field(True, description="Unknown stations wait without rights instead of being refused.")
+    profile_duration_s: float = Field(120, ge=30, le=3600, description="Life of a limit at the station; it falls back by itself after that.")
+    profile_refresh_s: float = Field(40, ge=5, le=1800)
+    meter_interval_s: float = Field(10, ge=1, le=300, description="Meter values we ask stations for.")
+
+
+class OpcUaLimitNodes(Section):
+    """Nodes of one limit: NodeIds (``i=``, ``s=`` ... with or without ns) or browse paths (``Objects/DSO/Limit``)."""
+
+    limit: str
+    enabled: str | None = None
+    heartbeat: str | None = None
+
+
+class ExternalLimit(Section):
+    """A limit that somebody outside sets: the DSO, an aggregator."""
+
+    id: Identifier
+    kind: Literal["import", "export", "load", "generation"] = "import"
+    zone: Identifier | None = Field(None, description="Root where left out.")
+    connection: OpcUaServer
+    nodes: OpcUaLimitNodes
+    unit: Literal["W", "kW", "A"] = Field("W", description="A is per phase.")
+    failsafe_w: PowerW | None = Field(None, description="In force without contact (with unit W or kW).")
+    failsafe_a: CurrentA | None = Field(None, description="In force without contact, per phase (with unit A).")
+    failsafe_duration_s: float = Field(7200, ge=7200, le=86_400, description="2 to 24 h.")
+    after_failsafe: Literal["hold", "release"] = "hold"
+    heartbeat_timeout_s: float = Field(120, ge=3, le=3600)
+    settle_s: float = Field(120, ge=1, le=3600, description="After contact, how long to wait for a first write.")
+    release_ramp_s: float = Field(300, ge=0, le=3600, description="A released limit rises linearly over this time.")
+
+
+class Control(Section):
+    """Timings of the control loop."""
+
+    cycle_s: float = Field(1.0, ge=0.2, le=10)
+    raise_interval_s: float = Field(5.0, ge=1, le=300, description="At least this long between two raises of one EVSE.")
+    raise_rate_a_per_s: float = Field(4.0, gt=0, le=32)
+    hold_off_s: float = Field(30.0, ge=3, le=600, description="A meter that came back is trusted for raises after this.")
+    peak_hold_s: float = Field(15.0, ge=10, le=300, description="Headroom rises only after other load stayed low this long.")
+    min_off_s: float = Field(120.0, ge=0, le=1800, description="A paused car stays paused at least this long.")
+    reaction_s: float = Field(10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured.")
+
+
+class Storage(Section):
+    """Where records are kept."""
+
+    directory: str = Field("var", description="Relative to the site file.")
+    history_days: int = Field(90, ge=1, le=3650)
+
+
+class Web(Section):
+    """HTTP API and pages."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class SiteFile(Section):
+    """A whole site file."""
+
+    version: Literal[1]
+    site: SiteSection
+    zones: tuple[ZoneSection, ...] = Field(min_length=1)
+    devices: tuple[Device, ...] = ()
+    stations: tuple[StationSection, ...] = ()
+    csms: Csms = Csms()
+    external_limits: tuple[ExternalLimit, ...] = ()
+    control: Control = Control()
+    storage: Storage = Storage()
+    web: Web = Web()
