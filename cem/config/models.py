@@ -40,7 +40,9 @@ class ProtectionSection(Section):
     """The fuse or breaker that feeds a zone."""
 
     rating_a: PositiveA = Field(description="Rated current per phase.")
-    kind: Literal["mcb", "gg", "sls", "cutoff"] = Field("mcb", description="Breaker, gG fuse, selective main switch, or a meter that disconnects.")
+    kind: Literal["mcb", "gg", "sls", "cutoff"] = Field(
+        "mcb", description="Breaker, gG fuse, selective main switch, or a meter that disconnects."
+    )
     curve: Literal["B", "C", "D"] | None = Field(None, description="Trip curve of an mcb (B where left out).")
     guard_a: CurrentA = Field(0, description="Kept free below the rating, for continuous load.")
 
@@ -55,8 +57,13 @@ class ZoneSection(Section):
     import_limit_w: PowerW | None = None
     export_limit_w: PowerW | None = None
     meter: Identifier | None = Field(None, description="Device that measures all current into the zone.")
-    fallback_limit_a: CurrentA | None = Field(None, description="What our EVSEs together may draw per phase while that meter is lost. Needed with a meter; 0 is a proper value.")
-    uncontrolled_max_a: CurrentA = Field(0, description="Worst-case load per phase in this zone, its children included, that is not ours.")
+    fallback_limit_a: CurrentA | None = Field(
+        None,
+        description="What our EVSEs together may draw per phase while that meter is lost. Needed with a meter; 0 is a proper value.",
+    )
+    uncontrolled_max_a: CurrentA = Field(
+        0, description="Worst-case load per phase in this zone, its children included, that is not ours."
+    )
 
 
 class ModbusTcp(Section):
@@ -84,7 +91,9 @@ class MqttValue(Section):
     """Where one value is found on the broker."""
 
     topic: str = Field(min_length=1)
-    path: str | None = Field(None, description="Dotted path into a JSON payload; left out where the payload is a plain number.")
+    path: str | None = Field(
+        None, description="Dotted path into a JSON payload; left out where the payload is a plain number."
+    )
     scale: float = Field(1.0, description="Multiplied with the value; a negative number turns the sign.")
 
 
@@ -113,13 +122,17 @@ class Device(Section):
 
     id: Identifier
     role: Literal["grid_meter", "zone_meter", "household_meter", "pv", "battery"]
-    zone: Identifier | None = Field(None, description="Zone that feeds a pv inverter, battery or household meter; root where left out.")
+    zone: Identifier | None = Field(
+        None, description="Zone that feeds a pv inverter, battery or household meter; root where left out."
+    )
     connection: Annotated[ModbusTcp | MqttBroker, Field(discriminator="kind")]
     model: Identifier | None = Field(None, description="Modbus: name of a map in adapters/modbus_maps.")
     values: dict[ValueName, MqttValue] = Field(default_factory=dict, description="MQTT: where each value is found.")
     poll_s: PositiveS = Field(1.0, description="Modbus: read period. MQTT: how often a value is expected.")
     phases: Literal[1, 3] = Field(3, description="Phases it measures.")
-    phase_order: Literal["L1L2L3", "L2L3L1", "L3L1L2", "L1L3L2", "L3L2L1", "L2L1L3"] = Field("L1L2L3", description="Grid phases on its terminals 1, 2, 3.")
+    phase_order: Literal["L1L2L3", "L2L3L1", "L3L1L2", "L1L3L2", "L3L2L1", "L2L1L3"] = Field(
+        "L1L2L3", description="Grid phases on its terminals 1, 2, 3."
+    )
     invert: bool = Field(False, description="The device counts export as positive.")
     max_w: PowerW | None = Field(None, description="Nameplate power of a pv inverter or battery.")
 
@@ -131,7 +144,10 @@ class EvseSection(Section):
     min_a: CurrentA = Field(6, description="IEC 61851-1: at least 6 A.")
     max_a: PositiveA = 32
     phases: Literal[1, 2, 3] = 3
-    rotation: Literal["RST", "RTS", "SRT", "STR", "TRS", "TSR", "L1", "L2", "L3", "unknown"] = Field("unknown", description="Grid phases on the EVSE's terminals; L1 to L3 for single-phase; unknown counts on every phase.")
+    rotation: Literal["RST", "RTS", "SRT", "STR", "TRS", "TSR", "L1", "L2", "L3", "unknown"] = Field(
+        "unknown",
+        description="Grid phases on the EVSE's terminals; L1 to L3 for single-phase; unknown counts on every phase.",
+    )
 
 
 class StationSection(Section):
@@ -140,7 +156,9 @@ class StationSection(Section):
     id: Identifier = Field(description="OCPP identity: the last part of the address it dials.")
     zone: Identifier
     breaker_a: PositiveA
-    fallback_a: CurrentA = Field(0, description="What each of its EVSEs falls back to by itself when we are gone; 0 allowed.")
+    fallback_a: CurrentA = Field(
+        0, description="What each of its EVSEs falls back to by itself when we are gone; 0 allowed."
+    )
     priority: int = Field(0, ge=0, le=9, description="Strict classes, higher first.")
     weight: float = Field(1.0, gt=0, le=100, description="Share inside its priority class.")
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
@@ -167,10 +185,14 @@ class Csms(Section):
 
     listen: Listen = Listen()
     upstreams: tuple[Upstream, ...] = Field(default=(), max_length=1, description="Empty: we are the CSMS of record.")
-    offline_authorization: Literal["accept", "reject", "known"] = Field("known", description="Unknown tags while the upstream is away.")
+    offline_authorization: Literal["accept", "reject", "known"] = Field(
+        "known", description="Unknown tags while the upstream is away."
+    )
     on_csms_loss: Literal["keep", "close"] = "keep"
     waiting_room: bool = Field(True, description="Unknown stations wait without rights instead of being refused.")
-    profile_duration_s: float = Field(120, ge=30, le=3600, description="Life of a limit at the station; it falls back by itself after that.")
+    profile_duration_s: float = Field(
+        120, ge=30, le=3600, description="Life of a limit at the station; it falls back by itself after that."
+    )
     profile_refresh_s: float = Field(40, ge=5, le=1800)
     meter_interval_s: float = Field(10, ge=1, le=300, description="Meter values we ask stations for.")
 
@@ -207,10 +229,16 @@ class Control(Section):
     cycle_s: float = Field(1.0, ge=0.2, le=10)
     raise_interval_s: float = Field(5.0, ge=1, le=300, description="At least this long between two raises of one EVSE.")
     raise_rate_a_per_s: float = Field(4.0, gt=0, le=32)
-    hold_off_s: float = Field(30.0, ge=3, le=600, description="A meter that came back is trusted for raises after this.")
-    peak_hold_s: float = Field(15.0, ge=10, le=300, description="Headroom rises only after other load stayed low this long.")
+    hold_off_s: float = Field(
+        30.0, ge=3, le=600, description="A meter that came back is trusted for raises after this."
+    )
+    peak_hold_s: float = Field(
+        15.0, ge=10, le=300, description="Headroom rises only after other load stayed low this long."
+    )
     min_off_s: float = Field(120.0, ge=0, le=1800, description="A paused car stays paused at least this long.")
-    reaction_s: float = Field(10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured.")
+    reaction_s: float = Field(
+        10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured."
+    )
 
 
 class Storage(Section):
