@@ -1,0 +1,287 @@
+"""Sharing the room in every zone among the EVSEs that want current: admit, water-fill, round to steps.
+
+``share`` gives each EVSE 0 or a current between its minimum and its maximum such that no row (zone and phase, power,
+group) is exceeded. ``raise_within`` says how far of a wanted rise may be sent now, while others have not yet fallen.
+Everything is exact and deterministic; currents are A per phase.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cem.core.admission import FITS, take_in_order
+from cem.core.filling import OWN_MAX, fill, water_fill
+from cem.core.topology import EPS_A, Bools, Floats, Ints, Topology, Uses, feasible, room, uses
+
+__all__ = [
+    "EPS_A",
+    "FITS",
+    "NOT_ADMITTED",
+    "NOT_WANTING",
+    "OWN_MAX",
+    "Request",
+    "Shares",
+    "feasible",
+    "raise_within",
+    "room",
+    "share",
+    "water_fill",
+]
+
+NOT_WANTING = -2
+NOT_ADMITTED = -3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the EVSEs ask for, one entry per EVSE in the order of the site.
+
+    Attributes:
+        wants: It wants current now.
+        min_a: Least current it can be given; below it gets 0.
+        max_a: Most it may be given now.
+        phases: ``(n, 3)`` grid phases it counts on; where unknown all three.
+        n_phases: Coefficient of the SUM rows; ``None`` counts the phases.
+        weight: Share within its class, above 0; ``None`` is 1 for all.
+        priority: Strict classes, higher first; ``None`` is one class.
+        step_a: Steps it can take; 0 where any value will do; ``None`` is 1 A for all.
+        running: It draws current already, so it comes before those that would start.
+        urgency: Smaller is served first (laxity).
+        waiting_s: Longer is served first.
+        fixed_a: Draw per phase that counts whatever is decided, of EVSEs beyond our reach; may be negative.
+    """
+
+    wants: Bools
+    min_a: Floats
+    max_a: Floats
+    phases: Bools
+    n_phases: Floats | None = None
+    weight: Floats | None = None
+    priority: Ints | None = None
+    step_a: Floats | None = None
+    running: Bools | None = None
+    urgency: Floats | None = None
+    waiting_s: Floats | None = None
+    fixed_a: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each EVSE gets.
+
+    Attributes:
+        current_a: 0, or from its minimum to its maximum, in its steps.
+        level_a: The fair share before rounding to steps.
+        binding: Row that holds its share; ``OWN_MAX``, ``NOT_WANTING`` or ``NOT_ADMITTED`` where none does.
+        admitted: It gets at least its minimum.
+        lacking: Where ``NOT_ADMITTED``: the first row without room for its minimum; else ``FITS``.
+    """
+
+    current_a: Floats
+    level_a: Floats
+    binding: Ints
+    admitted: Bools
+    lacking: Ints
+
+
+def share(topology: Topology, request: Request, cap: Floats, start_margin_a: float = 0.0) -> Shares:
+    """Share the limits among all who want.
+
+    Args:
+        topology: The flattened site.
+        request: What the EVSEs ask for.
+        cap: Room for our EVSEs in each row, A; infinite where there is no limit, negative where it is overdrawn.
+        start_margin_a: Room beyond the minimum that an EVSE must find before it starts; a running one needs none.
+
+    Returns:
+        A feasible share for each EVSE; overdrawn rows admit nobody who counts there.
+    """
+    n = topology.n
+    weight = np.ones(n) if request.weight is None else request.weight
+    priority = np.zeros(n, dtype=np.int64) if request.priority is None else request.priority
+    step = np.ones(n) if request.step_a is None else request.step_a
+    running = np.zeros(n, dtype=np.bool_) if request.running is None else request.running
+    lowest, highest = _in_steps(request.min_a, request.max_a, step)
+
+    use = uses(topology, request.phases, request.n_phases)
+    room_a = cap if request.fixed_a is None else cap - use.load(request.fixed_a)
+    can = request.wants & (lowest <= highest)
+    use = use.only(can[use.evse])
+
+    order = _order(running, priority, request.urgency, request.waiting_s)
+    need = lowest if start_margin_a == 0 else np.where(running, lowest, lowest + start_margin_a)
+    admitted, lacking = take_in_order(use, can, order, take_a=lowest, need_a=need, room_a=room_a)
+
+    use = use.only(admitted[use.evse])
+    low = np.where(admitted, lowest, 0.0)
+    level, binding = _by_class(
+        use, low, np.where(admitted, highest, 0.0), weight=weight, priority=priority, room_a=room_a
+    )
+    current = np.where(admitted, _floor(level, low, step), 0.0)
+    current = _whole_steps(
+        use,
+        current,
+        highest,
+        np.zeros(n),
+        lost=level - current,
+        step=step,
+        weight=weight,
+        priority=priority,
+        room_a=room_a,
+    )
+    rest = admitted & (step == 0)
+    if rest.any() and not rest[admitted].all():  # what the steps left over is of use to those without steps
+        current, _ = _by_class(
+            use, current, np.where(rest, highest, current), weight=weight, priority=priority, room_a=room_a
+        )
+    binding[~request.wants] = NOT_WANTING
+    binding[lacking != FITS] = NOT_ADMITTED
+    return Shares(current, level, binding, admitted, lacking)
+
+
+def raise_within(
+    topology: Topology,
+    start_a: Floats,
+    target_a: Floats,
+    occupied_a: Floats,
+    phases: Bools,
+    cap: Floats,
+    *,
+    min_a: Floats,
+    n_phases: Floats | None = None,
+    weight: Floats | None = None,
+    priority: Ints | None = None,
+    step_a: Floats | None = None,
+) -> Floats:
+    """How far each may rise from what it has towards its target, while the others still occupy what they do.
+
+    Args:
+        topology: The flattened site.
+        start_a: Setpoint in force.
+        target_a: Setpoint wanted; who is to fall or stay keeps ``start_a``.
+        occupied_a: The most each may still draw (a cut not yet confirmed, a draw over its limit).
+        phases: ``(n, 3)`` grid phases each EVSE counts on.
+        cap: Limit of each row.
+        min_a: Least current of each; from below it an EVSE rises to at least this or not at all.
+        n_phases: Coefficient of the SUM rows; ``None`` counts the phases.
+        weight: Shares; ``None`` is 1 for all.
+        priority: Strict classes, higher first.
+        step_a: Steps; 0 where any value will do; ``None`` is 1 A for all.
+
+    Returns:
+        From ``start_a`` to ``target_a``, such that all of ``max(result, occupied_a)`` together exceed no row that
+        was not exceeded before; nobody rises in a row that was.
+    """
+    n = topology.n
+    weight = np.ones(n) if weight is None else weight
+    priority = np.zeros(n, dtype=np.int64) if priority is None else priority
+    step = np.ones(n) if step_a is None else step_a
+    use = uses(topology, phases, n_phases)
+    held = np.maximum(start_a, occupied_a)
+    room_a = cap - use.load(held)
+    overdrawn = np.zeros(n, dtype=np.bool_)
+    overdrawn[use.evse[(room_a < -EPS_A)[use.row]]] = True
+    rises = (target_a > start_a + EPS_A) & ~overdrawn
+
+    # From below its minimum it must find room for the whole minimum at once; the highest class, the first index wins.
+    starts = rises & (start_a < min_a)
+    least = np.where(starts, np.minimum(_in_steps(min_a, target_a, step)[0], target_a), start_a)
+    low = np.maximum(held, least)
+    jump = np.where(rises, low - held, 0.0)
+    rises, _ = take_in_order(use, rises, np.lexsort((-priority,)), take_a=jump, need_a=jump, room_a=room_a)
+    low = np.where(rises, low, held)
+    others = room_a + use.load(np.where(rises, held, 0.0))
+    use = use.only(rises[use.evse])
+    most = np.where(rises, np.maximum(target_a, low), low)
+    level, _ = _by_class(use, low, most, weight=weight, priority=priority, room_a=others)
+
+    # Now from what is occupied back to setpoints: the target where it was reached, else whole steps below the level.
+    reached = level >= target_a - EPS_A
+    current = np.where(reached, target_a, np.maximum(_floor(level, least, step), least))
+    current = np.where(rises, current, 0.0)
+    current = _whole_steps(
+        use,
+        current,
+        np.where(rises, target_a, 0.0),
+        held,
+        lost=level - current,
+        step=step,
+        weight=weight,
+        priority=priority,
+        room_a=others,
+    )
+    return np.where(rises, current, start_a)
+
+
+def _in_steps(min_a: Floats, max_a: Floats, step: Floats) -> tuple[Floats, Floats]:
+    """The least and the most an EVSE can be set to: the minimum upwards, the maximum downwards to a whole step."""
+    if (step == 1.0).all():
+        return np.ceil(min_a - EPS_A), np.floor(max_a + EPS_A)
+    unit = np.where(step > 0, step, 1.0)
+    low, high = np.ceil(min_a / unit - EPS_A) * unit, np.floor(max_a / unit + EPS_A) * unit
+    return np.where(step > 0, low, min_a), np.where(step > 0, high, max_a)
+
+
+def _floor(level: Floats, low: Floats, step: Floats) -> Floats:
+    unit = np.where(step > 0, step, 1.0)
+    return np.where(step > 0, np.maximum(np.floor(level / unit + EPS_A) * unit, low), level)
+
+
+def _order(running: Bools, priority: Ints, urgency: Floats | None, waiting_s: Floats | None) -> Ints:
+    """The order of admission: running first, higher class, more urgent, longer waiting, lower index."""
+    keys: list[Floats | Ints | Bools] = [-priority, ~running]
+    if urgency is not None:
+        keys.insert(0, urgency)
+    if waiting_s is not None:
+        keys.insert(0, -waiting_s)
+    return np.lexsort(keys)
+
+
+def _by_class(
+    use: Uses, low: Floats, high: Floats, *, weight: Floats, priority: Ints, room_a: Floats
+) -> tuple[Floats, Ints]:
+    """Water-fill the classes one after the other, the higher first; those to come keep their minimum."""
+    classes = np.unique(priority)
+    if classes.size == 1:
+        return fill(use, low, high, weight, room_a)
+    level = low.copy()
+    binding = np.full(use.n, OWN_MAX, dtype=np.int64)
+    for one in classes[::-1].tolist():
+        mine = priority == one
+        filled, held = fill(use, level, np.where(mine, high, level), weight, room_a)
+        level = np.where(mine, filled, level)
+        binding = np.where(mine, held, binding)
+    return level, binding
+
+
+def _whole_steps(
+    use: Uses,
+    current: Floats,
+    most: Floats,
+    held: Floats,
+    *,
+    lost: Floats,
+    step: Floats,
+    weight: Floats,
+    priority: Ints,
+    room_a: Floats,
+) -> Floats:
+    """Give out what rounding down left: one step each, pass after pass, the lowest first, until nobody fits.
+
+    Each EVSE occupies ``max(current, held)``, so a step below ``held`` takes no room.
+    """
+    unit = np.where(step > 0, step, 1.0)
+    asks = (step > 0) & (current > 0) & (current < most - EPS_A)
+    while asks.any():
+        occupied = np.maximum(current, held)
+        stepped = np.minimum(np.floor(current / unit + EPS_A) * unit + unit, most)
+        takes = np.maximum(stepped, held) - occupied
+        left = room_a - use.load(occupied)
+        tight = (use.coef * takes[use.evse] > left[use.row] + EPS_A) & asks[use.evse]
+        asks[use.evse[tight]] = False
+        order = np.lexsort((-lost, current / weight, -priority))
+        taken, _ = take_in_order(use, asks, order, take_a=takes, need_a=takes, room_a=left)
+        lost = np.where(taken, lost - (stepped - current), lost)
+        current = np.where(taken, stepped, current)
+        asks = taken & (current < most - EPS_A)
+    return current

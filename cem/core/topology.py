@@ -1,0 +1,177 @@
+"""The site flattened once: which EVSE loads which limit, as arrays.
+
+Every limit the allocation knows is a **row**. A scope (a zone, or a group that cuts across the tree) has four rows,
+one for each family: L1, L2, L3 in A, and SUM, a power limit over the nominal voltage, in A summed over the phases.
+Scope ``s`` and family ``p`` make row ``4 * s + p``; zones come first, in the order of ``Site.zones``, then groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cem.core.site import Evse, Site
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+FAMILIES = ("L1", "L2", "L3", "SUM")
+SUM = 3
+"""The family of power limits; 0 to 2 are the grid phases."""
+
+EPS_A = 1e-7
+"""Two currents nearer than this are the same: far below any step, far above the rounding of 10,000 summands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A limit that cuts across the zone tree: a transformer's leg, a cable shared by stations of two zones.
+
+    Attributes:
+        name: Shown where it binds.
+        members: Indices of its EVSEs in ``Site.evses``.
+        factors: What one ampere of each member counts there; ``None`` counts 1. Never negative.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    factors: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Who loads what.
+
+    Attributes:
+        n: Number of EVSEs.
+        rows: Number of limits, four for each scope.
+        scopes: Zone ids, then group names.
+        parent: Parent zone of each zone, -1 for the root.
+        evse: EVSE of each (EVSE, scope) pair, ascending.
+        scope: Scope of each pair.
+        factor: What one ampere of that EVSE counts in that scope.
+        phases: ``(n, 3)`` grid phases each EVSE is wired to; all three where its rotation is unknown.
+        n_phases: Number of phases each EVSE really has, the coefficient of its SUM rows.
+    """
+
+    n: int
+    rows: int
+    scopes: tuple[str, ...]
+    parent: Ints
+    evse: Ints
+    scope: Ints
+    factor: Floats
+    phases: Bools
+    n_phases: Floats
+
+    def row(self, scope: str, family: str) -> int:
+        """Index of one limit, for example ``row("garage", "L2")``."""
+        return 4 * self.scopes.index(scope) + FAMILIES.index(family)
+
+    def row_name(self, row: int) -> str:
+        """Name of one limit, for people: ``garage L2``."""
+        return f"{self.scopes[row // 4]} {FAMILIES[row % 4]}"
+
+
+def grid_phases(evse: Evse) -> tuple[bool, bool, bool]:
+    """Grid phases an EVSE counts on: those it is wired to, or every one where its rotation is unknown."""
+    if evse.rotation is None:
+        return True, True, True
+    used = set(evse.rotation[: evse.phases])
+    return 0 in used, 1 in used, 2 in used
+
+
+def flatten(site: Site, groups: Sequence[Group] = ()) -> Topology:
+    """Flatten a site; the order of EVSEs and zones is that of the site."""
+    index = {zone.zone_id: z for z, zone in enumerate(site.zones)}
+    parent = [-1 if zone.parent_id is None else index[zone.parent_id] for zone in site.zones]
+    members: list[list[tuple[int, float]]] = []
+    for evse in site.evses:
+        zone, path = index[evse.zone_id], []
+        while zone >= 0:
+            path.append((zone, 1.0))
+            zone = parent[zone]
+        members.append(path)
+    for g, group in enumerate(groups):
+        factors = group.factors or (1.0,) * len(group.members)
+        for i, factor in zip(group.members, factors, strict=True):
+            members[i].append((len(site.zones) + g, factor))
+    pairs = [(i, scope, factor) for i, path in enumerate(members) for scope, factor in path]
+    scopes = (*index, *(group.name for group in groups))
+    return Topology(
+        n=len(site.evses),
+        rows=4 * len(scopes),
+        scopes=scopes,
+        parent=np.array(parent, dtype=np.int64),
+        evse=np.array([i for i, _, _ in pairs], dtype=np.int64),
+        scope=np.array([scope for _, scope, _ in pairs], dtype=np.int64),
+        factor=np.array([factor for _, _, factor in pairs], dtype=np.float64),
+        phases=np.array([grid_phases(evse) for evse in site.evses], dtype=np.bool_).reshape(-1, 3),
+        n_phases=np.array([evse.phases for evse in site.evses], dtype=np.float64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """The non-zero coefficients: what one ampere per phase of an EVSE counts in a row.
+
+    Attributes:
+        n: Number of EVSEs.
+        rows: Number of limits.
+        evse: EVSE of each entry, ascending.
+        row: Row of each entry.
+        coef: Coefficient of each entry, above 0.
+    """
+
+    n: int
+    rows: int
+    evse: Ints
+    row: Ints
+    coef: Floats
+
+    def load(self, current_a: Floats) -> Floats:
+        """What these currents (per phase, one per EVSE) add up to in each row."""
+        loads = np.bincount(self.row, weights=self.coef * current_a[self.evse], minlength=self.rows)
+        return loads.astype(np.float64, copy=False)
+
+    def only(self, keep: Bools) -> "Uses":
+        """The entries where ``keep`` holds."""
+        return Uses(self.n, self.rows, self.evse[keep], self.row[keep], self.coef[keep])
+
+
+def uses(topology: Topology, phases: Bools, n_phases: Floats | None = None) -> Uses:
+    """Coefficients for the phases each EVSE counts on now.
+
+    Args:
+        topology: The flattened site.
+        phases: ``(n, 3)`` grid phases each EVSE counts on; where unknown all three.
+        n_phases: Coefficient of the SUM rows; ``None`` counts the phases.
+    """
+    counts = np.empty((topology.n, 4))
+    counts[:, :SUM] = phases
+    counts[:, SUM] = counts[:, :SUM].sum(axis=1) if n_phases is None else n_phases
+    coef = (counts[topology.evse] * topology.factor[:, None]).ravel()
+    row = (4 * topology.scope[:, None] + np.arange(4)).ravel()
+    return Uses(topology.n, topology.rows, np.repeat(topology.evse, 4), row, coef).only(coef > 0)
+
+
+def room(
+    topology: Topology, occupied_a: Floats, phases: Bools, cap: Floats, *, n_phases: Floats | None = None
+) -> Floats:
+    """What is left in each row when the EVSEs draw ``occupied_a``; infinite where there is no limit."""
+    return cap - uses(topology, phases, n_phases).load(occupied_a)
+
+
+def feasible(
+    topology: Topology,
+    current_a: Floats,
+    phases: Bools,
+    cap: Floats,
+    *,
+    n_phases: Floats | None = None,
+    tolerance_a: float = EPS_A,
+) -> bool:
+    """Whether no row is exceeded. A row that is below 0 already is exceeded whatever the EVSEs do."""
+    return bool(np.all(room(topology, current_a, phases, cap, n_phases=n_phases) >= -tolerance_a))
