@@ -1,0 +1,94 @@
+"""The site as built, from a site file that passed every check."""
+
+from cem.config.models import Device, EvseSection, SiteFile, StationSection, ZoneSection
+from cem.core.site import Evse, Meter, Protection, Resource, ResourceKind, Site, Zone
+
+_RST = {"R": 0, "S": 1, "T": 2}
+_SINGLE = {"L1": 0, "L2": 1, "L3": 2}
+
+
+def build_site(file: SiteFile) -> Site:
+    """The core's picture of a checked site file."""
+    grid = file.site.grid_connection
+    zones = parents_first(file.zones)
+    guarding = {zone.meter for zone in zones}
+    root_id = zones[0].id
+    return Site(
+        name=file.site.name,
+        nominal_voltage_v=grid.nominal_voltage_v,
+        phases=grid.phases,
+        zones=tuple(_zone(zone, file) for zone in zones),
+        evses=tuple(_evse(evse, station, grid.phases) for station in file.stations for evse in station.evses),
+        meters=tuple(Meter(device.id, device.poll_s) for device in file.devices if device.id in guarding),
+        resources=tuple(_resource(device, root_id) for device in file.devices if device.role in {"pv", "battery"}),
+    )
+
+
+def parents_first(zones: tuple[ZoneSection, ...]) -> list[ZoneSection]:
+    """Every zone after the one that feeds it, else in the file's order; zones in a circle are left out."""
+    placed: list[ZoneSection] = []
+    names: set[str | None] = {None}
+    waiting = list(zones)
+    while ready := [zone for zone in waiting if zone.parent in names]:
+        placed += ready
+        names |= {zone.id for zone in ready}
+        waiting = [zone for zone in waiting if zone not in ready]
+    return placed
+
+
+def rotation_of(evse: EvseSection, site_phases: int) -> tuple[int, ...] | None:
+    """Grid phase (0, 1, 2) of each phase of the EVSE; ``None`` where nobody knows."""
+    if site_phases == 1:
+        return (0,)
+    if evse.rotation == "unknown":
+        return None
+    if evse.rotation in _SINGLE:
+        return (_SINGLE[evse.rotation],)
+    return tuple(_RST[letter] for letter in evse.rotation[: evse.phases])
+
+
+def _tightest(*limits_w: float | None) -> float | None:
+    return min((limit for limit in limits_w if limit is not None), default=None)
+
+
+def _zone(zone: ZoneSection, file: SiteFile) -> Zone:
+    grid = file.site.grid_connection
+    is_root = zone.parent is None
+    protection = zone.protection
+    return Zone(
+        zone_id=zone.id,
+        parent_id=zone.parent,
+        protection=Protection(
+            rating_a=protection.rating_a,
+            kind=protection.kind,
+            curve=(protection.curve or "B") if protection.kind == "mcb" else None,
+            guard_a=protection.guard_a,
+        ),
+        busbar_a=zone.busbar_a,
+        import_limit_w=_tightest(zone.import_limit_w, grid.import_limit_w if is_root else None),
+        export_limit_w=_tightest(zone.export_limit_w, grid.export_limit_w if is_root else None),
+        meter_id=zone.meter,
+        fallback_limit_a=zone.fallback_limit_a or 0.0,
+        uncontrolled_max_a=zone.uncontrolled_max_a,
+    )
+
+
+def _evse(evse: EvseSection, station: StationSection, site_phases: int) -> Evse:
+    return Evse(
+        evse_id=f"{station.id}/{evse.id}",
+        station_id=station.id,
+        zone_id=station.zone,
+        number=evse.id,
+        min_a=evse.min_a,
+        max_a=evse.max_a,
+        phases=evse.phases,
+        rotation=rotation_of(evse, site_phases),
+        priority=station.priority,
+        weight=station.weight,
+        fallback_a=station.fallback_a,
+    )
+
+
+def _resource(device: Device, root_id: str) -> Resource:
+    kind = ResourceKind.PV if device.role == "pv" else ResourceKind.BATTERY
+    return Resource(device.id, kind, device.zone or root_id, device.max_w or 0.0)

@@ -1,0 +1,15 @@
+"""Rules that reach over more than one key. Each is a small function of the draft that yields findings."""
+
+from collections.abc import Collection, Iterator
+
+from cem.config.checks import devices, electrical, names, services, zones
+from cem.config.draft import Draft, Finding
+
+RULES = (*names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *services.RULES)
+
+
+def find_problems(draft: Draft, known_models: Collection[str] | None = None) -> Iterator[Finding]:
+    """Everything the rules find in the readable parts of a site file."""
+    for rule in RULES:
+        yield from rule(draft)
+    yield from devices.models_exist(draft, known_models)

@@ -1,0 +1,108 @@
+"""Devices: what each needs to be read, and what a meter needs to guard a zone."""
+
+from collections.abc import Collection, Iterator
+
+from cem.config.draft import Draft, Finding
+from cem.config.models import ModbusTcp, MqttBroker
+from cem.config.scalars import did_you_mean, plain
+
+SLOWEST_GUARD_S = 15.0
+"""FAULTS: a meter that guards a limit and is slower than this is refused."""
+
+
+def addresses_are_given_once(draft: Draft) -> Iterator[Finding]:
+    first: dict[tuple[str, int, int], str] = {}
+    for i, device in draft.devices:
+        at = device.connection
+        if isinstance(at, ModbusTcp):
+            address = (at.host.lower(), at.port, at.unit_id)
+            if address in first:
+                yield Finding(
+                    ("devices", i, "connection"),
+                    f"device '{device.id}' has the address of '{first[address]}': {at.host} port {at.port} "
+                    f"unit {at.unit_id}",
+                )
+            first.setdefault(address, device.id)
+
+
+def readable(draft: Draft) -> Iterator[Finding]:
+    for i, device in draft.devices:
+        match device.connection:
+            case ModbusTcp() if device.model is None:
+                yield Finding(
+                    ("devices", i), f"Modbus device '{device.id}' needs 'model': the name of its register map"
+                )
+            case MqttBroker() if not device.values:
+                yield Finding(("devices", i), f"MQTT device '{device.id}' needs 'values': the topic of each value")
+            case _:
+                pass
+
+
+def models_exist(draft: Draft, known: Collection[str] | None) -> Iterator[Finding]:
+    if known is None:
+        return
+    for i, device in draft.devices:
+        if isinstance(device.connection, ModbusTcp) and device.model is not None and device.model not in known:
+            guess = did_you_mean(device.model, sorted(known)) or f"; there are: {', '.join(sorted(known))}"
+            yield Finding(("devices", i, "model"), f"no device model '{device.model}'{guess}")
+
+
+def nameplate_known(draft: Draft) -> Iterator[Finding]:
+    for i, device in draft.devices:
+        if device.role in {"pv", "battery"} and device.max_w is None:
+            yield Finding(
+                ("devices", i), f"{device.role} '{device.id}' should state 'max_w', its nameplate power in W", "warning"
+            )
+
+
+def guarding_meters(draft: Draft) -> Iterator[Finding]:
+    """Each meter of a zone: a meter by its role, of one zone only, fast enough, on every phase, with currents."""
+    by_id = {device.id: (i, device) for i, device in reversed(draft.devices)}
+    guards: dict[str, str] = {}
+    for i, zone in draft.zones:
+        if zone.meter is None or zone.meter not in by_id:
+            continue
+        if zone.meter in guards:
+            yield Finding(
+                ("zones", i, "meter"),
+                f"meter '{zone.meter}' measures zone '{guards[zone.meter]}' already; zone '{zone.id}' needs its own",
+            )
+        guards.setdefault(zone.meter, zone.id)
+        at, device = by_id[zone.meter]
+        if device.role not in {"grid_meter", "zone_meter"}:
+            yield Finding(
+                ("zones", i, "meter"),
+                f"device '{device.id}' has the role {device.role}; the meter of zone '{zone.id}' must be a grid_meter "
+                "or zone_meter, which measures all current into the zone",
+            )
+        if device.poll_s > SLOWEST_GUARD_S:
+            yield Finding(
+                ("devices", at, "poll_s"),
+                f"meter '{device.id}' guards zone '{zone.id}' and is read every {plain(device.poll_s)} s; at most "
+                f"{plain(SLOWEST_GUARD_S)} s",
+            )
+        if draft.grid and device.phases < draft.grid.phases:
+            yield Finding(
+                ("devices", at, "phases"),
+                f"meter '{device.id}' measures {device.phases} phase, zone '{zone.id}' has {draft.grid.phases}",
+            )
+        missing = [
+            f"L{n}" for n in range(1, draft.phases + 1) if not {f"current_l{n}_a", f"power_l{n}_w"} & set(device.values)
+        ]
+        if device.values and missing:
+            yield Finding(
+                ("devices", at, "values"),
+                f"meter '{device.id}' guards zone '{zone.id}' and gives no current or power of {', '.join(missing)}",
+            )
+
+
+def meters_are_used(draft: Draft) -> Iterator[Finding]:
+    used = {zone.meter for _, zone in draft.zones}
+    if len(draft.zones) < len(draft.ids["zones"]):
+        return  # a zone that cannot be read may name it
+    for i, device in draft.devices:
+        if device.role in {"grid_meter", "zone_meter"} and device.id not in used:
+            yield Finding(("devices", i), f"no zone names '{device.id}' as its meter, so it guards nothing", "warning")
+
+
+RULES = (addresses_are_given_once, readable, nameplate_known, guarding_meters, meters_are_used)

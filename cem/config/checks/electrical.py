@@ -1,0 +1,121 @@
+"""Currents that must fit even when nobody steers: the controller dead, a meter dead, a breaker at its station."""
+
+from collections.abc import Iterator
+
+from cem.config.draft import Draft, Finding
+from cem.config.scalars import plain
+from cem.core.units import MIN_CURRENT_A
+
+
+def safe_with_controller_dead(draft: Draft) -> Iterator[Finding]:
+    """FAULTS L16: every station at its own fallback, the rest at its worst, on every phase of every zone."""
+    for i, zone in draft.zones:
+        inside = draft.inside(zone.id)
+        sums_a = [0.0] * draft.phases
+        for _, station in draft.stations:
+            if station.zone in inside:
+                sums_a = [a + b for a, b in zip(sums_a, draft.fallback_a(station), strict=True)]
+        worst_a = max(sums_a)
+        rating_a = zone.protection.rating_a
+        if worst_a + zone.uncontrolled_max_a > rating_a:
+            phase = f" on L{sums_a.index(worst_a) + 1}" if min(sums_a) < worst_a else " on each phase"
+            yield Finding(
+                ("zones", i, "protection", "rating_a"),
+                f"zone '{zone.id}' with the controller dead: station fallbacks {plain(worst_a)} A + other load "
+                f"{plain(zone.uncontrolled_max_a)} A = {plain(worst_a + zone.uncontrolled_max_a)} A{phase}, above its "
+                f"rating of {plain(rating_a)} A; lower 'fallback_a' of its stations",
+            )
+
+
+def safe_with_meter_dead(draft: Draft) -> Iterator[Finding]:
+    """FAULTS M1."""
+    for i, zone in draft.zones:
+        sum_a = (zone.fallback_limit_a or 0.0) + zone.uncontrolled_max_a
+        rating_a = zone.protection.rating_a
+        if zone.meter and zone.fallback_limit_a is not None and sum_a > rating_a:
+            yield Finding(
+                ("zones", i, "fallback_limit_a"),
+                f"zone '{zone.id}' with its meter dead: fallback {plain(zone.fallback_limit_a)} A + other load "
+                f"{plain(zone.uncontrolled_max_a)} A = {plain(sum_a)} A, above its rating of {plain(rating_a)} A",
+            )
+
+
+def fallback_is_possible(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        if 0 < station.fallback_a < MIN_CURRENT_A:
+            yield Finding(
+                ("stations", i, "fallback_a"),
+                f"station '{station.id}' cannot fall back to {plain(station.fallback_a)} A: 0, or at least "
+                f"{plain(MIN_CURRENT_A)} A (IEC 61851-1)",
+            )
+
+
+def fallback_within_breaker(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        worst_a = max(draft.fallback_a(station))
+        if worst_a > station.breaker_a:
+            yield Finding(
+                ("stations", i, "fallback_a"),
+                f"the EVSEs of station '{station.id}' fall back to {plain(worst_a)} A together, above its breaker of "
+                f"{plain(station.breaker_a)} A",
+            )
+
+
+def evse_within_breaker(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        for j, evse in enumerate(station.evses):
+            if evse.max_a > station.breaker_a:
+                key = "max_a" if "max_a" in evse.model_fields_set else "id"
+                path = ("stations", i, "evses", j, key) if "evses" in station.model_fields_set else ("stations", i)
+                yield Finding(
+                    path,
+                    f"EVSE {evse.id} of station '{station.id}' may draw {plain(evse.max_a)} A, above the station's "
+                    f"breaker of {plain(station.breaker_a)} A",
+                )
+
+
+def evse_minimum(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        for j, evse in enumerate(station.evses):
+            path = ("stations", i, "evses", j, "min_a")
+            if 0 < evse.min_a < MIN_CURRENT_A:
+                yield Finding(
+                    path,
+                    f"EVSE {evse.id} of station '{station.id}' has a minimum of {plain(evse.min_a)} A; an EV takes at "
+                    f"least {plain(MIN_CURRENT_A)} A (IEC 61851-1)",
+                )
+            if evse.min_a > evse.max_a:
+                yield Finding(
+                    path if "min_a" in evse.model_fields_set else (*path[:-1], "max_a"),
+                    f"EVSE {evse.id} of station '{station.id}' has a minimum of {plain(evse.min_a)} A above its maximum "
+                    f"of {plain(evse.max_a)} A",
+                )
+
+
+def evse_phases(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        for j, evse in enumerate(station.evses):
+            path: tuple[str | int, ...] = ("stations", i, "evses", j)
+            if draft.phases < evse.phases and draft.grid:
+                where = (*path, "phases") if "evses" in station.model_fields_set else ("stations", i)
+                yield Finding(
+                    where,
+                    f"EVSE {evse.id} of station '{station.id}' has {evse.phases} phases, the site has {draft.phases}",
+                )
+            if evse.rotation.startswith("L") and evse.phases > 1:
+                yield Finding(
+                    (*path, "rotation"),
+                    f"rotation {evse.rotation} is for one phase; EVSE {evse.id} of station '{station.id}' has "
+                    f"{evse.phases}: write RST, STR ... or unknown",
+                )
+
+
+RULES = (
+    safe_with_controller_dead,
+    safe_with_meter_dead,
+    fallback_is_possible,
+    fallback_within_breaker,
+    evse_within_breaker,
+    evse_minimum,
+    evse_phases,
+)

@@ -1,0 +1,44 @@
+"""Names: each given once, each reference to something that exists."""
+
+from collections.abc import Iterator
+
+from cem.config.draft import LISTS, Draft, Finding
+from cem.config.scalars import did_you_mean
+
+_KINDS = {"zones": "zone", "devices": "device", "stations": "station", "external_limits": "external limit"}
+
+
+def ids_are_given_once(draft: Draft) -> Iterator[Finding]:
+    for kind in LISTS:
+        first: dict[str, int] = {}
+        for i, name in draft.ids[kind]:
+            if name in first:
+                yield Finding((kind, i, "id"), f"{_KINDS[kind]} '{name}' exists already: {kind}[{first[name]}]")
+            first.setdefault(name, i)
+
+
+def evse_ids_are_given_once(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        seen: set[int] = set()
+        for j, evse in enumerate(station.evses):
+            if evse.id in seen:
+                path = ("stations", i, "evses", j)
+                yield Finding((*path, "id"), f"station '{station.id}' has an EVSE {evse.id} already")
+            seen.add(evse.id)
+
+
+def references_exist(draft: Draft) -> Iterator[Finding]:
+    wanted: list[tuple[tuple[str | int, ...], str, str | None]] = []
+    wanted += [(("zones", i, "parent"), "zones", parent) for i, _, parent in draft.parents]
+    wanted += [(("zones", i, "meter"), "devices", zone.meter) for i, zone in draft.zones]
+    wanted += [(("devices", i, "zone"), "zones", device.zone) for i, device in draft.devices]
+    wanted += [(("stations", i, "zone"), "zones", station.zone) for i, station in draft.stations]
+    wanted += [(("external_limits", i, "zone"), "zones", limit.zone) for i, limit in draft.limits]
+    for path, kind, name in wanted:
+        known = draft.names(kind)
+        if name is not None and name not in known:
+            guess = did_you_mean(name, known) or (f"; there are: {', '.join(known[:8])}" if known else "")
+            yield Finding(path, f"no {_KINDS[kind]} '{name}'{guess}")
+
+
+RULES = (ids_are_given_once, evse_ids_are_given_once, references_exist)

@@ -1,0 +1,58 @@
+"""External limits, the local CSMS, the web server, the site's clock."""
+
+import zoneinfo
+from collections.abc import Iterator
+
+from cem.config.draft import Draft, Finding
+from cem.config.scalars import did_you_mean, plain
+
+_EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, never listened on
+
+
+def limits_have_failsafe(draft: Draft) -> Iterator[Finding]:
+    for i, limit in draft.limits:
+        wanted, other = ("failsafe_a", "failsafe_w") if limit.unit == "A" else ("failsafe_w", "failsafe_a")
+        if getattr(limit, wanted) is None:
+            yield Finding(
+                ("external_limits", i),
+                f"external limit '{limit.id}' in {limit.unit} needs '{wanted}': the limit in force without contact "
+                "(0 is allowed)",
+            )
+        if getattr(limit, other) is not None:
+            yield Finding(
+                ("external_limits", i, other),
+                f"external limit '{limit.id}' is in {limit.unit}: give '{wanted}' instead",
+            )
+
+
+def profiles_are_refreshed_in_time(draft: Draft) -> Iterator[Finding]:
+    csms = draft.csms
+    if csms and csms.profile_refresh_s >= csms.profile_duration_s / 2:
+        key = "profile_refresh_s" if "profile_refresh_s" in csms.model_fields_set else "profile_duration_s"
+        yield Finding(
+            ("csms", key),
+            f"profile_refresh_s ({plain(csms.profile_refresh_s)} s) must be below half of profile_duration_s "
+            f"({plain(csms.profile_duration_s)} s), so that one lost message does no harm",
+        )
+
+
+def ports_are_free(draft: Draft) -> Iterator[Finding]:
+    if draft.csms is None or draft.web is None or draft.csms.listen.port != draft.web.port:
+        return
+    hosts = {draft.csms.listen.host, draft.web.host}
+    if len(hosts) == 1 or hosts & _EVERY_ADDRESS:
+        yield Finding(("web", "port"), f"port {draft.web.port} is taken by csms.listen; the web server needs another")
+
+
+def time_zone_exists(draft: Draft) -> Iterator[Finding]:
+    if draft.site is None:
+        return
+    name = draft.site.time_zone
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        guess = did_you_mean(name, sorted(zoneinfo.available_timezones()))
+        yield Finding(("site", "time_zone"), f"no time zone '{name[:60]}'{guess}; write one such as Europe/Berlin")
+
+
+RULES = (limits_have_failsafe, profiles_are_refreshed_in_time, ports_are_free, time_zone_exists)

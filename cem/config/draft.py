@@ -1,0 +1,115 @@
+"""As much of a site file as can be understood, so that the checks run beside errors elsewhere in the file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cem.config.build import rotation_of
+from cem.config.models import Csms, Device, ExternalLimit, GridConnection, SiteSection, StationSection, Web, ZoneSection
+from cem.config.tree import Path
+
+M = TypeVar("M", bound=BaseModel)
+
+LISTS = ("zones", "devices", "stations", "external_limits")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, at a path of the document."""
+
+    path: Path
+    message: str
+    severity: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The readable parts of a site file; each entry of a list with its index there.
+
+    Attributes:
+        ids: For each list the ids written there with their indexes, readable or not: what is named there exists.
+        parents: For each zone written there its index, id and parent.
+    """
+
+    site: SiteSection | None
+    grid: GridConnection | None
+    zones: tuple[tuple[int, ZoneSection], ...]
+    devices: tuple[tuple[int, Device], ...]
+    stations: tuple[tuple[int, StationSection], ...]
+    limits: tuple[tuple[int, ExternalLimit], ...]
+    csms: Csms | None
+    web: Web | None
+    ids: dict[str, tuple[tuple[int, str], ...]]
+    parents: tuple[tuple[int, str, str | None], ...]
+
+    @classmethod
+    def of(cls, data: Any) -> "Draft":
+        """From a document as ``Typed`` made it."""
+        data = data if isinstance(data, dict) else {}
+        site = data.get("site")
+        grid = site.get("grid_connection") if isinstance(site, dict) else None
+        return cls(
+            site=_one(SiteSection, site),
+            grid=_one(GridConnection, grid),
+            zones=tuple(_many(ZoneSection, data.get("zones"))),
+            devices=tuple(_many(Device, data.get("devices"))),
+            stations=tuple(_many(StationSection, data.get("stations"))),
+            limits=tuple(_many(ExternalLimit, data.get("external_limits"))),
+            csms=_one(Csms, data.get("csms", {})),
+            web=_one(Web, data.get("web", {})),
+            ids={name: tuple(_ids(data.get(name))) for name in LISTS},
+            parents=tuple(_parents(data.get("zones"))),
+        )
+
+    def names(self, kind: str) -> list[str]:
+        """Ids of one list, each once, in the file's order."""
+        return list(dict.fromkeys(name for _, name in self.ids[kind]))
+
+    @property
+    def phases(self) -> int:
+        """Phases of the site."""
+        return self.grid.phases if self.grid else 3
+
+    def inside(self, zone_id: str) -> set[str]:
+        """The zone and all that it feeds, over any number of levels."""
+        found = {zone_id}
+        while more := {name for _, name, parent in self.parents if parent in found} - found:
+            found |= more
+        return found
+
+    def fallback_a(self, station: StationSection) -> list[float]:
+        """What a station draws per grid phase when we are gone; an unknown rotation counts on every phase."""
+        loads = [0.0] * self.phases
+        for evse in station.evses:
+            rotation = rotation_of(evse, self.phases)
+            for phase in range(self.phases) if rotation is None else set(rotation):
+                loads[phase] += station.fallback_a
+        return loads
+
+
+def _one(model: type[M], data: Any) -> M | None:
+    try:
+        return model.model_validate(data)
+    except ValidationError:
+        return None
+
+
+def _many(model: type[M], data: Any) -> Iterator[tuple[int, M]]:
+    for i, entry in enumerate(data if isinstance(data, list) else ()):
+        if (item := _one(model, entry)) is not None:
+            yield i, item
+
+
+def _ids(data: Any) -> Iterator[tuple[int, str]]:
+    for i, entry in enumerate(data if isinstance(data, list) else ()):
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+            yield i, entry["id"]
+
+
+def _parents(data: Any) -> Iterator[tuple[int, str, str | None]]:
+    for i, name in _ids(data):
+        parent = data[i].get("parent")
+        if parent is None or isinstance(parent, str):
+            yield i, name, parent

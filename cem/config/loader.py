@@ -1,0 +1,74 @@
+"""A site file from disk to a ``LoadedSite``, or every problem in it at once."""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from cem.config.bounds import report_bounds
+from cem.config.build import build_site
+from cem.config.checks import find_problems
+from cem.config.draft import Draft
+from cem.config.models import SiteFile
+from cem.config.tree import dotted
+from cem.config.typed import UNUSABLE, Typed
+from cem.config.yaml_source import YamlSource
+from cem.core.site import Site
+from cem.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSite:
+    """A site file that may be used.
+
+    Attributes:
+        file: As written, with defaults filled in.
+        site: As the core sees it.
+        warnings: What the installer should look at.
+        path: Where it was read; relative paths in it are relative to its folder.
+    """
+
+    file: SiteFile
+    site: Site
+    warnings: tuple[Problem, ...]
+    path: Path
+
+
+def load_site_file(
+    path: Path, *, known_models: Collection[str] | None = None, environ: Mapping[str, str] | None = None
+) -> LoadedSite:
+    """Reads, checks and builds.
+
+    Args:
+        path: The site file.
+        known_models: Names of Modbus maps that exist; ``None`` skips that check.
+        environ: For ``!env``; the process environment where left out.
+
+    Raises:
+        ConfigError: With every problem, errors and warnings, in the order of the file.
+    """
+    source = YamlSource(os.environ if environ is None else environ)
+    typed = Typed()
+    tree = source.read(path)
+    data = typed.document(tree, SiteFile)
+    file = report_bounds(SiteFile, data, typed) if data is not UNUSABLE else None
+    problems = [*source.problems, *typed.problems]
+    for finding in find_problems(Draft.of(data), known_models):
+        mark = typed.mark(finding.path)
+        place = dotted(finding.path)
+        problems.append(Problem(mark.file, mark.line, mark.column, place, finding.message, finding.severity))
+    problems = sorted(dict.fromkeys(problems), key=lambda p: (p.file != str(path), p.file, p.line, p.column))
+    if file is None or any(problem.severity == "error" for problem in problems):
+        raise ConfigError(tuple(problems))
+    assert isinstance(file, SiteFile)  # noqa: S101 - for the type checker
+    return LoadedSite(file, build_site(file), tuple(problems), path)
+
+
+def shipped_models() -> frozenset[str] | None:
+    """Names of the Modbus maps that come with the product (data files only); ``None`` where there are none."""
+    folder = resources.files("adapters") / "modbus_maps"
+    if not folder.is_dir():
+        return None
+    names = frozenset(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return names or None
