@@ -1,0 +1,328 @@
+"""The store as the rest of the product sees it: one writer thread, group commit, nobody else waits for the disk."""
+
+import asyncio
+import concurrent.futures
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cem.errors import CemError
+from cem.ports import Event, Grant, Record, Registration
+from cem.store.files import disk_used_percent, prepare_directory, take_lock
+from cem.store.history import History, read_rollups
+from cem.store.ledger import Entry, Ledger, State, TransactionIds, read_audit, read_sessions
+from cem.store.rollups import Rollup
+from cem.store.sessions import Session
+
+log = logging.getLogger(__name__)
+
+MAX_JOBS = 20_000
+MAX_EVENTS = 2_000
+MAX_ROLLUPS = 10_000
+ID_BLOCK = 200
+STATE_RETRY_S = 5.0
+DISK_ALARM_PERCENT = 85.0  # FAULTS L6
+
+
+class _Job:
+    """Entries that are written together, and who waits for them."""
+
+    __slots__ = ("done", "entries")
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = tuple(entries)
+        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+
+class Store:
+    """Ledger and history of one site; implements ``cem.ports.StationStore``.
+
+    Opening blocks (call it before the loop runs); afterwards only the writer thread touches the disk, but for
+    ``sessions`` and ``rollups``, which read in the caller's thread and belong into a worker thread or the web part.
+    """
+
+    def __init__(self, directory: Path, *, history_days: int = 90, history_interval_s: float = 60.0) -> None:
+        """Open both files and start the writer.
+
+        Args:
+            directory: Where they live; made with rights 0700.
+            history_days: How long one-minute figures are kept.
+            history_interval_s: How often the history is written (FAULTS L7: 60 s or more on an SD card).
+
+        Raises:
+            CemError: Another controller uses the directory.
+        """
+        self._directory = directory
+        prepare_directory(directory)
+        self._lock_descriptor = take_lock(directory)
+        self._ledger = Ledger(directory / "ledger.db")
+        self._history = History(directory / "history.db", history_days)
+        self._history_interval_s = history_interval_s
+        self._recent = deque(
+            sorted(
+                (*self._history.recent_events(MAX_EVENTS), *read_audit(directory / "ledger.db", MAX_EVENTS)),
+                key=lambda event: event.at_utc,
+            ),
+            maxlen=MAX_EVENTS,
+        )
+        self._wake = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._states: dict[str, str] = {}
+        self._states_retry_s = 0.0
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._rollups: deque[Rollup] = deque(maxlen=MAX_ROLLUPS)
+        self._dropped = 0
+        self._closing = False
+        self._disk_problem: str | None = None
+        self._id_lock = threading.Lock()
+        self._next_id = self._ids_below = self._ledger.contents.ids_below
+        self._id_job: _Job | None = None
+        self._order_ids(first=True)
+        self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._writer.start()
+
+    # -- what the local CSMS keeps -------------------------------------------------------------------------------
+
+    async def commit(self, records: Sequence[Record]) -> None:
+        """Put records on disk, all or none; many callers share one fsync.
+
+        Raises:
+            CemError: They are not on disk: the disk is full or read-only, or the store is closed.
+        """
+        await self._commit(records)
+
+    async def audit(self, event: Event) -> None:
+        """Put an event of consequence into the ledger; as ``commit``."""
+        with self._wake:
+            self._recent.append(event)
+        await self._commit((event,))
+
+    async def _commit(self, entries: Sequence[Entry]) -> None:
+        job = _Job(entries)
+        self._enqueue(job)
+        # Whoever stops waiting does not take the record back.
+        await asyncio.shield(asyncio.wrap_future(job.done))
+
+    def _enqueue(self, job: _Job) -> None:
+        with self._wake:
+            if self._closing:
+                raise CemError("the store is closed; the record was not written")
+            if len(self._jobs) >= MAX_JOBS:
+                raise CemError(
+                    f"{self._directory}: the disk is too slow, {MAX_JOBS} records are waiting; the record was not written"
+                )
+            self._jobs.append(job)
+            self._wake.notify()
+
+    def registrations(self) -> Mapping[str, Registration]:
+        """Station id to what it said at its last accepted boot, as it is on disk."""
+        return self._ledger.contents.registrations
+
+    def grants(self) -> Mapping[str, Grant]:
+        """EVSE id to the last limit that it was sent, as it is on disk."""
+        return self._ledger.contents.grants
+
+    def next_transaction_id(self) -> int:
+        """A new transaction id, unique for the site and never 0 or -1.
+
+        Ids come from a block whose end is already on disk, so that none is ever handed out twice, whatever happens.
+
+        Raises:
+            CemError: The block is used up and a new one cannot be written.
+        """
+        with self._id_lock:
+            if self._ids_below - self._next_id <= ID_BLOCK // 2:
+                self._order_ids()
+            if self._next_id >= self._ids_below and self._id_job is not None:
+                self._id_job.done.exception(timeout=1.0)  # a burst of starts: the writer is a moment behind
+                self._order_ids()
+            if self._next_id >= self._ids_below:
+                raise CemError(self._ledger.problem or f"{self._directory}: no new transaction id can be written")
+            self._next_id += 1
+            return self._next_id - 1
+
+    def _order_ids(self, *, first: bool = False) -> None:
+        """See that a block of ids is on disk or on its way."""
+        if first:
+            (error,) = self._ledger.write([(TransactionIds(self._ids_below + ID_BLOCK),)])
+            if error is None:
+                self._ids_below += ID_BLOCK
+            return
+        if self._id_job is not None:
+            if not self._id_job.done.done():
+                return
+            if self._id_job.done.exception() is None:
+                (entry,) = self._id_job.entries
+                if isinstance(entry, TransactionIds):
+                    self._ids_below = entry.below
+            self._id_job = None
+        if self._ids_below - self._next_id <= ID_BLOCK // 2:
+            job = _Job((TransactionIds(self._ids_below + ID_BLOCK),))
+            self._enqueue(job)
+            self._id_job = job
+
+    # -- state by name -------------------------------------------------------------------------------------------
+
+    def save_state(self, key: str, value: Any) -> None:
+        """Keep a small JSON value by name; returns at once, the latest value reaches the disk within moments.
+
+        Raises:
+            TypeError: The value is not JSON.
+            ValueError: The value is not JSON (NaN, infinity).
+        """
+        text = json.dumps(value, allow_nan=False)
+        with self._wake:
+            if self._states.get(key, self._ledger.contents.states.get(key)) == text:
+                return
+            self._states[key] = text
+            self._wake.notify()
+
+    def load_state(self, key: str) -> Any:
+        """What was last saved under this name; ``None`` where nothing was."""
+        with self._wake:
+            text = self._states.get(key)
+        if text is None:
+            text = self._ledger.contents.states.get(key)
+        return None if text is None else json.loads(text)
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    def add_event(self, event: Event) -> None:
+        """Note an event; never waits."""
+        with self._wake:
+            self._recent.append(event)
+            if len(self._events) == MAX_EVENTS:
+                self._dropped += 1
+            self._events.append(event)
+
+    def events(self, limit: int = 200) -> tuple[Event, ...]:
+        """The latest events, newest first, from memory (at most ``MAX_EVENTS``)."""
+        with self._wake:
+            return tuple(reversed(self._recent))[: max(0, limit)]
+
+    def add_rollup(self, rollup: Rollup) -> None:
+        """Note one minute of one zone or EVSE; never waits."""
+        with self._wake:
+            if len(self._rollups) == MAX_ROLLUPS:
+                self._dropped += 1
+            self._rollups.append(rollup)
+
+    def rollups(self, since: datetime, until: datetime) -> tuple[Rollup, ...]:
+        """One-minute figures on disk, oldest first; reads the file in the caller's thread."""
+        return tuple(read_rollups(self._directory / "history.db", since, until))
+
+    # -- people --------------------------------------------------------------------------------------------------
+
+    def sessions(self, limit: int = 200, *, evse_id: str | None = None) -> tuple[Session, ...]:
+        """Sessions, latest first; reads the file in the caller's thread.
+
+        Raises:
+            CemError: The ledger cannot be read.
+        """
+        return read_sessions(self._directory / "ledger.db", limit=limit, only_open=False, evse_id=evse_id)
+
+    def open_sessions(self) -> tuple[Session, ...]:
+        """Sessions without a stop, latest first; as ``sessions``."""
+        return read_sessions(self._directory / "ledger.db", limit=MAX_JOBS, only_open=True, evse_id=None)
+
+    @property
+    def dropped(self) -> int:
+        """History records that were thrown away because the disk did not take them."""
+        return self._dropped
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the storage now, for people; empty where all is well."""
+        found = [self._ledger.problem, self._history.problem, self._disk_problem]
+        moved = [f"{path.name}: a damaged file was moved aside" for path in self._quarantined()]
+        return (*(problem for problem in found if problem), *moved)
+
+    def _quarantined(self) -> tuple[Path, ...]:
+        return (*self._ledger.quarantined, *self._history.quarantined)
+
+    def close(self) -> None:
+        """Write what is waiting and close the files; blocks until that is done."""
+        with self._wake:
+            if self._closing:
+                return
+            self._closing = True
+            self._wake.notify()
+        self._writer.join()
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+
+    # -- the writer thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        history_due_s = time.monotonic() + self._history_interval_s
+        closing = False
+        while not closing:
+            with self._wake:
+                self._wake.wait_for(self._has_work, timeout=max(0.0, history_due_s - time.monotonic()))
+                closing = self._closing
+                jobs = list(self._jobs)
+                self._jobs.clear()
+            self._write_ledger(jobs)
+            if closing or time.monotonic() >= history_due_s:
+                self._write_history()
+                self._check_disk()
+                history_due_s = time.monotonic() + self._history_interval_s
+        self._ledger.close()
+        self._history.close()
+
+    def _has_work(self) -> bool:
+        states_due = bool(self._states) and time.monotonic() >= self._states_retry_s
+        return bool(self._jobs) or states_due or self._closing
+
+    def _write_ledger(self, jobs: Sequence[_Job]) -> None:
+        with self._wake:
+            states = dict(self._states)
+        if not jobs and not states:
+            return
+        batches: list[Sequence[Entry]] = [job.entries for job in jobs]
+        batches.append([State(key, text) for key, text in states.items()])
+        results = self._ledger.write(batches)
+        with self._wake:
+            if results[-1] is None:
+                for key, text in states.items():
+                    if self._states.get(key) == text:
+                        del self._states[key]
+            else:
+                self._states_retry_s = time.monotonic() + STATE_RETRY_S
+        for job, error in zip(jobs, results, strict=False):
+            if error is None:
+                job.done.set_result(None)
+            else:
+                job.done.set_exception(error)
+
+    def _write_history(self) -> None:
+        with self._wake:
+            events, rollups = list(self._events), list(self._rollups)
+        written = self._history.write(events, rollups, datetime.now(UTC))
+        if not written:
+            return
+        with self._wake:  # what came meanwhile stays; what the bound pushed out meanwhile was written anyway
+            _drop_written(self._events, events)
+            _drop_written(self._rollups, rollups)
+
+    def _check_disk(self) -> None:
+        used = disk_used_percent(self._directory)
+        if used is not None and used >= DISK_ALARM_PERCENT:
+            if self._disk_problem is None:
+                log.warning("%s: the disk is %.0f %% full; free some space", self._directory, used)
+            self._disk_problem = f"{self._directory}: the disk is {used:.0f} % full; free some space"
+        elif self._disk_problem is not None:
+            log.warning("%s: the disk has room again", self._directory)
+            self._disk_problem = None
+
+
+def _drop_written(queue: deque[Any], written: Sequence[object]) -> None:
+    done = {id(item) for item in written}
+    while queue and id(queue[0]) in done:
+        queue.popleft()

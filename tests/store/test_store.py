@@ -1,0 +1,433 @@
+"""The store on real files: what was acknowledged is there, whatever happens to the process or the disk."""
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cem.errors import CemError
+from cem.ports import Event, Grant, Registration, SessionUpdate
+from cem.store import MinuteRollups, Store
+
+T0 = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+
+
+def update(kind, wh=None, *, minute=0, session="s1", **more):
+    return SessionUpdate(
+        session, "CS1", "CS1/1", kind, T0 + timedelta(minutes=minute), transaction_id="7", meter_wh=wh, **more
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "var")
+    yield opened
+    opened.close()
+
+
+async def test_records_survive_a_restart(tmp_path):
+    store = Store(tmp_path / "var")
+    registration = Registration("CS1", "2.0.1", {"chargingStation": {"model": "X"}}, safe_default=True)
+    grant = Grant("CS1/1", 13.5, T0)
+    await store.commit([registration, grant, update("start", 1000.0, token_hash="h")])
+    await store.commit([Grant("CS1/1", 16.0, T0)])
+    store.save_state("dso", {"state": "limited", "until": 12.5})
+    assert store.load_state("dso") == {"state": "limited", "until": 12.5}, "seen at once, before it is on disk"
+    store.close()
+
+    again = Store(tmp_path / "var")
+    assert again.registrations() == {"CS1": registration}
+    assert again.grants() == {"CS1/1": Grant("CS1/1", 16.0, T0)}
+    assert again.load_state("dso") == {"state": "limited", "until": 12.5}
+    assert again.load_state("other") is None
+    (session,) = again.open_sessions()
+    assert (session.session_id, session.token_hash, session.energy_wh) == ("s1", "h", 0.0)
+    assert again.problems() == ()
+    again.close()
+
+
+async def test_a_session_is_one_row_with_its_energy(store):
+    await store.commit([update("start", 1000.0, minute=0, token_hash="h")])
+    await store.commit([update("meter", 1500.0, minute=5), update("stop", 2400.5, minute=30, reason="EVDisconnected")])
+    await store.commit([update("stop", 2400.5, minute=30, reason="EVDisconnected")])  # told twice
+    (session,) = store.sessions()
+    assert session.energy_wh == pytest.approx(1400.5)
+    assert (session.open, session.reason, session.transaction_id) == (False, "EVDisconnected", "7")
+    assert (session.started_utc, session.stopped_utc) == (T0, T0 + timedelta(minutes=30))
+    assert store.open_sessions() == ()
+
+
+@pytest.mark.parametrize(
+    ("readings", "energy_wh"),
+    [
+        ([1000, 1500, 0, 1600], 600),  # one zero read, then well again
+        ([1000, 1500, 0], 500),  # ends on a zero read: never negative
+        ([1000, 1500, 0, 10, 20, 120], 620),  # a new register, believed after two rising reads
+        ([1000, 1500, 0, 10], 500),  # only one rise: not yet
+        ([1000, None, float("nan"), 1200], 200),
+        ([None, None], None),  # missing is not 0
+    ],
+)
+async def test_m8_counter_jumps_never_make_negative_energy(store, readings, energy_wh):
+    kinds = ["start", *["meter"] * (len(readings) - 2), "stop"]
+    for minute, (kind, wh) in enumerate(zip(kinds, readings, strict=True)):
+        await store.commit([update(kind, wh, minute=minute)])
+    (session,) = store.sessions()
+    assert session.energy_wh == (None if energy_wh is None else pytest.approx(energy_wh))
+    assert not session.open
+
+
+async def test_late_meter_values_do_not_count_twice(store):
+    await store.commit(
+        [update("start", 1000.0), update("meter", 1800.0, minute=20), update("meter", 1400.0, minute=10)]
+    )
+    await store.commit([update("stop", 2000.0, minute=30)])
+    (session,) = store.sessions()
+    assert session.energy_wh == pytest.approx(1000.0)
+
+
+WRITER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from cem.ports import SessionUpdate
+from cem.store import Store
+
+async def one(store, worker):
+    n = 0
+    while True:
+        sid = f"{worker}-{n}"
+        await store.commit([SessionUpdate(sid, "CS", "CS/1", "start", datetime.now(UTC), str(store.next_transaction_id()), 1.0)])
+        print(sid, flush=True)
+        n += 1
+
+async def main():
+    store = Store(Path(sys.argv[1]))
+    await asyncio.gather(*(one(store, w) for w in range(20)))
+
+asyncio.run(main())
+"""
+
+
+def test_l4_every_acknowledged_record_survives_sigkill(tmp_path):
+    directory = tmp_path / "var"
+    acknowledged: set[str] = set()
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        acknowledged.add(process.stdout.readline().strip())
+        time.sleep(0.4)
+        os.kill(process.pid, signal.SIGKILL)
+        rest = process.stdout.read().split("\n")
+        acknowledged.update(rest[:-1])  # a line cut in the middle was not acknowledged
+        process.stdout.close()
+        process.wait()
+    store = Store(directory)
+    sessions = store.sessions(limit=1_000_000)
+    store.close()
+    assert len(acknowledged) > 60
+    assert acknowledged <= {s.session_id for s in sessions}
+    assert store.problems() == ()
+
+
+async def test_transaction_ids_never_repeat_even_after_a_kill(tmp_path):
+    seen = []
+    for _ in range(3):
+        store = Store(tmp_path / "var")
+        seen.extend(store.next_transaction_id() for _ in range(500))  # more than a block, in one go
+        store.close()
+    assert len(set(seen)) == len(seen)
+    assert min(seen) > 0
+    assert max(seen) < 2**31
+    (tmp_path / "var" / "ledger.db").unlink()
+    store = Store(tmp_path / "var")
+    time.sleep(0.01)
+    assert store.next_transaction_id() >= 28_000_000, "a lost ledger starts at the clock, not at 1"
+    store.close()
+
+
+async def test_l5_a_damaged_ledger_is_moved_aside(tmp_path, caplog):
+    directory = tmp_path / "var"
+    Store(directory).close()
+    (directory / "ledger.db").write_bytes(b"this is not a database" * 500)
+    (directory / "history.db").write_bytes(b"neither is this" * 500)
+    with caplog.at_level(logging.ERROR):
+        store = Store(directory)
+    assert len([r for r in caplog.records if "is damaged" in r.message]) == 2
+    assert len(store.problems()) == 2
+    assert len(list(directory.glob("ledger.db.corrupt-*"))) == 1
+    await store.commit([Registration("CS1", "1.6", {})])
+    store.close()
+    again = Store(directory)
+    assert set(again.registrations()) == {"CS1"}
+    again.close()
+
+
+async def test_l5_damage_while_running_keeps_what_memory_knows(tmp_path):
+    directory = tmp_path / "var"
+    store = Store(directory)
+    await store.commit([Registration("CS1", "1.6", {}), Grant("CS1/1", 10.0, T0)])
+    other = sqlite3.connect(directory / "ledger.db")
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    size = (directory / "ledger.db").stat().st_size
+    with (directory / "ledger.db").open("r+b") as file:
+        file.write(os.urandom(size))
+    await store.commit([Registration("CS2", "1.6", {})])
+    store.close()
+    assert list(directory.glob("ledger.db.corrupt-*"))
+    again = Store(directory)
+    assert set(again.registrations()) == {"CS1", "CS2"}
+    assert again.grants() == {"CS1/1": Grant("CS1/1", 10.0, T0)}
+    again.close()
+
+
+READ_ONLY = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from cem.errors import CemError
+from cem.ports import Event, Registration
+from cem.store import Store
+
+async def main():
+    store = Store(Path(sys.argv[1]), history_interval_s=0.05)
+    print(sorted(store.registrations()))
+    for call in (store.commit([Registration("CS2", "1.6", {})]),):
+        try:
+            await call
+        except CemError as error:
+            print("refused:", error)
+    try:
+        store.next_transaction_id()
+    except CemError as error:
+        print("no id:", error)
+    store.add_event(Event(datetime.now(UTC), 1.0, "code", "subject", "text"))
+    await asyncio.sleep(0.2)
+    print(len(store.events()))
+    store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_l6_read_only_directory_refuses_records_and_goes_on(tmp_path):
+    directory = tmp_path / "var"
+    store = Store(directory)
+    await store.commit([Registration("CS1", "1.6", {})])
+    store.close()
+    for path in directory.iterdir():
+        path.chmod(0o400)
+    directory.chmod(0o500)
+    command = [sys.executable, "-c", READ_ONLY, str(directory)]
+    if os.geteuid() == 0:  # root writes anywhere unless it gives that up
+        command = [
+            "setpriv",
+            "--bounding-set",
+            "-dac_override,-fowner",
+            "--inh-caps",
+            "-dac_override,-fowner",
+            *command,
+        ]
+    # The store sets its own directory to 0700, so the files' rights alone are what refuses here.
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    lines = result.stdout.splitlines()
+    assert lines[0] == "['CS1']", "what is on record is still read"
+    assert lines[1].startswith("refused:")
+    assert lines[2].startswith("no id:")
+    assert lines[3] == "1"
+    assert result.stderr.count("history is not written") <= 1
+
+
+FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from cem.errors import CemError
+from cem.ports import Registration
+from cem.store import Store
+
+async def main():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = Store(Path(sys.argv[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    acknowledged, refused = [], 0
+    for n in range(60):
+        try:
+            await store.commit([Registration(f"CS{n}", "1.6", {"filler": "x" * 8000})])
+            acknowledged.append(f"CS{n}")
+        except CemError:
+            refused += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await asyncio.sleep(5.2)
+    await store.commit([Registration("LAST", "1.6", {})])
+    assert store.problems() == (), store.problems()
+    store.close()
+    print(refused)
+    print("\\n".join([*acknowledged, "LAST"]))
+
+asyncio.run(main())
+"""
+
+
+def test_l6_a_full_disk_refuses_and_recovers(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "var")], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 0, result.stderr
+    refused, *acknowledged = result.stdout.split()
+    assert int(refused) > 0
+    store = Store(tmp_path / "var")
+    assert set(acknowledged) == set(store.registrations())
+    store.close()
+    assert result.stderr.count("records cannot be written") == 1, "an outage is logged once"
+
+
+async def test_one_bad_record_does_not_take_the_others_with_it(store):
+    bad = Registration("BAD", "1.6", {"not json": object()})
+    results = await asyncio.gather(
+        store.commit([Registration("CS1", "1.6", {}), bad]),
+        store.commit([Registration("CS2", "1.6", {})]),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], CemError)
+    assert results[1] is None
+    assert set(store.registrations()) == {"CS2"}, "a commit is whole or not at all"
+
+
+async def test_only_one_controller_uses_a_directory(tmp_path, store):
+    with pytest.raises(CemError, match="another controller"):
+        Store(tmp_path / "var")
+
+
+def test_files_are_for_their_owner_only(tmp_path, store):
+    directory = tmp_path / "var"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+    assert {"ledger.db", "history.db"} <= set(modes)
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_closed_store_refuses(tmp_path):
+    store = Store(tmp_path / "var")
+    store.close()
+    with pytest.raises(CemError, match="closed"):
+        await store.commit([Registration("CS1", "1.6", {})])
+
+
+async def test_cancelled_waiter_does_not_take_the_record_back(store):
+    task = asyncio.create_task(store.commit([Registration("CS1", "1.6", {})]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await store.commit([Registration("CS2", "1.6", {})])
+    assert set(store.registrations()) == {"CS1", "CS2"}
+
+
+def event(n, code="meter_lost"):
+    return Event(T0 + timedelta(seconds=n), float(n), code, "grid_meter", f"text {n}", {"n": float(n)})
+
+
+async def test_events_are_kept_newest_first(tmp_path):
+    store = Store(tmp_path / "var")
+    store.add_event(event(1))
+    await store.audit(event(2, "external_limit"))
+    store.add_event(event(3))
+    assert [e.at_s for e in store.events()] == [3.0, 2.0, 1.0]
+    store.close()
+    again = Store(tmp_path / "var")
+    assert again.events() == (event(3), event(2, "external_limit"), event(1))
+    assert len(again.events(limit=1)) == 1
+    again.close()
+
+
+def test_history_queue_is_bounded_and_counts_what_it_drops(store):
+    for n in range(2_100):
+        store.add_event(event(n))
+    assert store.dropped == 100
+    assert len(store.events(limit=10_000)) == 2_000
+
+
+def test_minute_rollups_go_to_disk_and_back(tmp_path):
+    minutes = MinuteRollups()
+    done = []
+    for second in range(130):
+        done.extend(minutes.turn(T0 + timedelta(seconds=second)))
+        minutes.sample(
+            "zone", "garage", measured_a=(10.0 + second % 2, 5.0, None), granted_a=(8.0, 8.0, 8.0),
+            limit_a=(35.0 - (second == 30), 35.0, 35.0), binding="fuse" if second % 3 else "dso",
+        )  # fmt: skip
+        minutes.sample("evse", "CS1/1", measured_a=None, granted_a=(6.0,), limit_a=None, binding=None)
+    assert len(done) == 4
+    store = Store(tmp_path / "var")
+    for rollup in done:
+        store.add_rollup(rollup)
+    store.close()
+    store = Store(tmp_path / "var")
+    rows = store.rollups(T0, T0 + timedelta(minutes=2))
+    store.close()
+    assert [r.minute_utc for r in rows] == [T0, T0, T0 + timedelta(minutes=1), T0 + timedelta(minutes=1)]
+    evse, zone = rows[:2]
+    assert zone.measured_mean_a == (10.5, 5.0, None)
+    assert zone.measured_max_a == (11.0, 5.0, None)
+    assert zone.limit_a == (34.0, 35.0, 35.0)
+    assert zone.binding == "fuse"
+    assert evse.measured_mean_a == (None, None, None), "missing is not 0"
+    assert evse.granted_a == (6.0, None, None)
+    assert evse.binding is None
+
+
+async def test_l8_a_clock_years_ahead_does_not_empty_the_history(tmp_path):
+    from cem.store.history import History
+
+    path = tmp_path / "history.db"
+    history = History(path, keep_days=1)
+    minutes = MinuteRollups()
+    rollups = []
+    for minute in range(0, 1000, 10):
+        rollups.extend(minutes.turn(T0 + timedelta(minutes=minute)))
+        minutes.sample("zone", "z", measured_a=(1.0,), granted_a=None, limit_a=None, binding=None)
+    assert history.write([], rollups, T0)
+    assert history.write([], [], T0 + timedelta(days=3650))
+    history.close()
+    (count,) = sqlite3.connect(path).execute("SELECT count(*) FROM rollup").fetchone()
+    assert 0 < count < len(rollups)
+
+
+async def test_commits_share_syncs_and_the_loop_stays_free(store):
+    lag = 0.0
+
+    async def watch():
+        nonlocal lag
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.005)
+            now = time.monotonic()
+            lag, last = max(lag, now - last - 0.005), now
+
+    watcher = asyncio.create_task(watch())
+    started = time.monotonic()
+    ids = itertools.count()
+    await asyncio.gather(*(store.commit([Registration(f"CS{next(ids)}", "1.6", {})]) for _ in range(500)))
+    took = time.monotonic() - started
+    watcher.cancel()
+    assert len(store.registrations()) == 500
+    assert took < 5
+    assert lag < 0.5, "writing must not block the loop"
+
+
+def test_state_must_be_json(store):
+    with pytest.raises(ValueError, match="JSON"):
+        store.save_state("x", float("nan"))
+    with pytest.raises(TypeError):
+        store.save_state("x", object())
+    assert json.dumps(store.load_state("x")) == "null"
