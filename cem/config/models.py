@@ -31,9 +31,9 @@ class GridConnection(Section):
 class SiteSection(Section):
     """What the site is."""
 
-    name: str = Field(min_length=1, max_length=80)
+    name: str = Field(min_length=1, max_length=80, description="For people, on pages and in reports.")
     time_zone: str = Field("UTC", description="IANA name, for schedules and pages, for example Europe/Berlin.")
-    grid_connection: GridConnection
+    grid_connection: GridConnection = Field(description="Where the site meets the grid.")
 
 
 class ProtectionSection(Section):
@@ -50,12 +50,12 @@ class ProtectionSection(Section):
 class ZoneSection(Section):
     """One charging site zone."""
 
-    id: Identifier
+    id: Identifier = Field(description="Name of the zone, used wherever a zone is asked for.")
     parent: Identifier | None = Field(None, description="The zone that feeds this one; left out for the root only.")
-    protection: ProtectionSection
+    protection: ProtectionSection = Field(description="The fuse or breaker that feeds it.")
     busbar_a: PositiveA | None = Field(None, description="What the busbar carries; lets generation relieve the fuse.")
-    import_limit_w: PowerW | None = None
-    export_limit_w: PowerW | None = None
+    import_limit_w: PowerW | None = Field(None, description="Most power drawn into the zone, besides its rating.")
+    export_limit_w: PowerW | None = Field(None, description="Most power that leaves the zone.")
     meter: Identifier | None = Field(None, description="Device that measures all current into the zone.")
     fallback_limit_a: CurrentA | None = Field(
         None,
@@ -69,28 +69,28 @@ class ZoneSection(Section):
 class ModbusTcp(Section):
     """Modbus TCP."""
 
-    kind: Literal["modbus_tcp"]
-    host: str
-    port: Port = 502
-    unit_id: int = Field(1, ge=0, le=255)
-    timeout_s: PositiveS = Field(1.0, le=5)
+    kind: Literal["modbus_tcp"] = Field(description="Which protocol.")
+    host: str = Field(min_length=1, description="Address or name of the device or gateway.")
+    port: Port = Field(502, description="TCP port.")
+    unit_id: int = Field(1, ge=0, le=255, description="Modbus unit (slave) behind that address.")
+    timeout_s: PositiveS = Field(1.0, le=5, description="Longest wait for one answer.")
 
 
 class MqttBroker(Section):
     """An MQTT broker."""
 
-    kind: Literal["mqtt"]
-    host: str
-    port: Port = 1883
-    username: str | None = None
-    password: str | None = None
-    tls: bool = False
+    kind: Literal["mqtt"] = Field(description="Which protocol.")
+    host: str = Field(min_length=1, description="Address or name of the broker.")
+    port: Port = Field(1883, description="TCP port; 8883 is usual with tls.")
+    username: str | None = Field(None, description="Left out where the broker asks for none.")
+    password: str | None = Field(None, description="Give it by !secret or !env.")
+    tls: bool = Field(False, description="Encrypted, with the broker's certificate verified.")
 
 
 class MqttValue(Section):
     """Where one value is found on the broker."""
 
-    topic: str = Field(min_length=1)
+    topic: str = Field(min_length=1, description="Topic, without wildcards.")
     path: str | None = Field(
         None, description="Dotted path into a JSON payload; left out where the payload is a plain number."
     )
@@ -109,23 +109,25 @@ ValueName = Literal[
 class OpcUaServer(Section):
     """An OPC UA server."""
 
-    kind: Literal["opcua"]
-    endpoint: str = Field(pattern=r"^opc\.tcp://")
+    kind: Literal["opcua"] = Field(description="Which protocol.")
+    endpoint: str = Field(pattern=r"^opc\.tcp://", description="Address, opc.tcp://HOST:PORT/PATH.")
     namespace_uri: str | None = Field(None, description="Namespace of the nodes; resolved at every connect.")
-    username: str | None = None
-    password: str | None = None
-    publishing_interval_s: PositiveS = 0.5
+    username: str | None = Field(None, description="Left out for an anonymous session.")
+    password: str | None = Field(None, description="Give it by !secret or !env.")
+    publishing_interval_s: PositiveS = Field(0.5, description="How often the server reports changes.")
 
 
 class Device(Section):
     """One meter, inverter or battery in the field."""
 
-    id: Identifier
-    role: Literal["grid_meter", "zone_meter", "household_meter", "pv", "battery"]
+    id: Identifier = Field(description="Name of the device, used by zones and in messages.")
+    role: Literal["grid_meter", "zone_meter", "household_meter", "pv", "battery"] = Field(
+        description="What it is for us; a zone's meter is a grid_meter or zone_meter."
+    )
     zone: Identifier | None = Field(
         None, description="Zone that feeds a pv inverter, battery or household meter; root where left out."
     )
-    connection: Annotated[ModbusTcp | MqttBroker, Field(discriminator="kind")]
+    connection: Annotated[ModbusTcp | MqttBroker, Field(discriminator="kind")] = Field(description="How it is reached.")
     model: Identifier | None = Field(None, description="Modbus: name of a map in adapters/modbus_maps.")
     values: dict[ValueName, MqttValue] = Field(default_factory=dict, description="MQTT: where each value is found.")
     poll_s: PositiveS = Field(1.0, description="Modbus: read period. MQTT: how often a value is expected.")
@@ -142,8 +144,8 @@ class EvseSection(Section):
 
     id: int = Field(1, ge=1, le=99, description="OCPP 2.x evseId, OCPP 1.6 connectorId.")
     min_a: CurrentA = Field(6, description="IEC 61851-1: at least 6 A.")
-    max_a: PositiveA = 32
-    phases: Literal[1, 2, 3] = 3
+    max_a: PositiveA = Field(32, description="Most current per phase it can draw.")
+    phases: Literal[1, 2, 3] = Field(3, description="Phases wired.")
     rotation: Literal["RST", "RTS", "SRT", "STR", "TRS", "TSR", "L1", "L2", "L3", "unknown"] = Field(
         "unknown",
         description="Grid phases on the EVSE's terminals; L1 to L3 for single-phase; unknown counts on every phase.",
@@ -154,28 +156,30 @@ class StationSection(Section):
     """One charging station."""
 
     id: Identifier = Field(description="OCPP identity: the last part of the address it dials.")
-    zone: Identifier
-    breaker_a: PositiveA
+    zone: Identifier = Field(description="The zone that feeds it.")
+    breaker_a: PositiveA = Field(description="Breaker of the station per phase.")
     fallback_a: CurrentA = Field(
         0, description="What each of its EVSEs falls back to by itself when we are gone; 0 allowed."
     )
     priority: int = Field(0, ge=0, le=9, description="Strict classes, higher first.")
     weight: float = Field(1.0, gt=0, le=100, description="Share inside its priority class.")
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
-    evses: tuple[EvseSection, ...] = Field(default=(EvseSection(),), min_length=1)
+    evses: tuple[EvseSection, ...] = Field(
+        default=(EvseSection(),), min_length=1, description="Its EVSEs; left out: one, of three phases and 32 A."
+    )
 
 
 class Listen(Section):
     """Where we listen."""
 
-    host: str = "0.0.0.0"  # noqa: S104 - stations are other machines; the sample files say which address
-    port: Port = 9000
+    host: str = Field("0.0.0.0", description="Address of this machine to listen on; 0.0.0.0 is all.")  # noqa: S104 - stations are other machines
+    port: Port = Field(9000, description="TCP port; stations dial ws://HOST:PORT/ocpp/ID.")
 
 
 class Upstream(Section):
     """An operator's cloud CSMS."""
 
-    id: Identifier
+    id: Identifier = Field(description="Name of the upstream, in messages and pages.")
     url: str = Field(pattern=r"^wss?://", description="Without the station's identity, which is appended.")
     password: str | None = Field(None, description="Credential towards this upstream.")
 
@@ -183,42 +187,52 @@ class Upstream(Section):
 class Csms(Section):
     """The local CSMS."""
 
-    listen: Listen = Listen()
+    listen: Listen = Field(Listen(), description="Where stations reach us.")
     upstreams: tuple[Upstream, ...] = Field(default=(), max_length=1, description="Empty: we are the CSMS of record.")
     offline_authorization: Literal["accept", "reject", "known"] = Field(
         "known", description="Unknown tags while the upstream is away."
     )
-    on_csms_loss: Literal["keep", "close"] = "keep"
+    on_csms_loss: Literal["keep", "close"] = Field(
+        "keep", description="While the upstream is away: keep stations connected and in service, or close them."
+    )
     waiting_room: bool = Field(True, description="Unknown stations wait without rights instead of being refused.")
     profile_duration_s: float = Field(
         120, ge=30, le=3600, description="Life of a limit at the station; it falls back by itself after that."
     )
-    profile_refresh_s: float = Field(40, ge=5, le=1800)
+    profile_refresh_s: float = Field(
+        40, ge=5, le=1800, description="A limit is sent anew after this; below half of profile_duration_s."
+    )
     meter_interval_s: float = Field(10, ge=1, le=300, description="Meter values we ask stations for.")
 
 
 class OpcUaLimitNodes(Section):
     """Nodes of one limit: NodeIds (``i=``, ``s=`` ... with or without ns) or browse paths (``Objects/DSO/Limit``)."""
 
-    limit: str
-    enabled: str | None = None
-    heartbeat: str | None = None
+    limit: str = Field(min_length=1, description="The limit's value.")
+    enabled: str | None = Field(None, description="True while the limit holds; left out: it always holds.")
+    heartbeat: str | None = Field(None, description="A counter that moves while the other side lives.")
 
 
 class ExternalLimit(Section):
     """A limit that somebody outside sets: the DSO, an aggregator."""
 
-    id: Identifier
-    kind: Literal["import", "export", "load", "generation"] = "import"
+    id: Identifier = Field(description="Name of the limit, shown as the source of what it binds.")
+    kind: Literal["import", "export", "load", "generation"] = Field(
+        "import", description="What it bounds: power from or to the grid, controllable load, or generation."
+    )
     zone: Identifier | None = Field(None, description="Root where left out.")
-    connection: OpcUaServer
-    nodes: OpcUaLimitNodes
+    connection: OpcUaServer = Field(description="How it is reached.")
+    nodes: OpcUaLimitNodes = Field(description="Which nodes to read.")
     unit: Literal["W", "kW", "A"] = Field("W", description="A is per phase.")
     failsafe_w: PowerW | None = Field(None, description="In force without contact (with unit W or kW).")
     failsafe_a: CurrentA | None = Field(None, description="In force without contact, per phase (with unit A).")
     failsafe_duration_s: float = Field(7200, ge=7200, le=86_400, description="2 to 24 h.")
-    after_failsafe: Literal["hold", "release"] = "hold"
-    heartbeat_timeout_s: float = Field(120, ge=3, le=3600)
+    after_failsafe: Literal["hold", "release"] = Field(
+        "hold", description="When that time is over: keep the failsafe value, or go without a limit."
+    )
+    heartbeat_timeout_s: float = Field(
+        120, ge=3, le=3600, description="Without a sign of life for this long: failsafe."
+    )
     settle_s: float = Field(120, ge=1, le=3600, description="After contact, how long to wait for a first write.")
     release_ramp_s: float = Field(300, ge=0, le=3600, description="A released limit rises linearly over this time.")
 
@@ -226,9 +240,9 @@ class ExternalLimit(Section):
 class Control(Section):
     """Timings of the control loop."""
 
-    cycle_s: float = Field(1.0, ge=0.2, le=10)
+    cycle_s: float = Field(1.0, ge=0.2, le=10, description="Period of the control loop.")
     raise_interval_s: float = Field(5.0, ge=1, le=300, description="At least this long between two raises of one EVSE.")
-    raise_rate_a_per_s: float = Field(4.0, gt=0, le=32)
+    raise_rate_a_per_s: float = Field(4.0, gt=0, le=32, description="Fastest rise of one EVSE, in A per second.")
     hold_off_s: float = Field(
         30.0, ge=3, le=600, description="A meter that came back is trusted for raises after this."
     )
@@ -245,26 +259,26 @@ class Storage(Section):
     """Where records are kept."""
 
     directory: str = Field("var", description="Relative to the site file.")
-    history_days: int = Field(90, ge=1, le=3650)
+    history_days: int = Field(90, ge=1, le=3650, description="Older history is deleted; sessions are kept.")
 
 
 class Web(Section):
     """HTTP API and pages."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8080
+    host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
+    port: Port = Field(8080, description="TCP port.")
 
 
 class SiteFile(Section):
     """A whole site file."""
 
-    version: Literal[1]
-    site: SiteSection
-    zones: tuple[ZoneSection, ...] = Field(min_length=1)
-    devices: tuple[Device, ...] = ()
-    stations: tuple[StationSection, ...] = ()
-    csms: Csms = Csms()
-    external_limits: tuple[ExternalLimit, ...] = ()
-    control: Control = Control()
-    storage: Storage = Storage()
-    web: Web = Web()
+    version: Literal[1] = Field(description="Version of this format.")
+    site: SiteSection = Field(description="What the site is.")
+    zones: tuple[ZoneSection, ...] = Field(min_length=1, description="The tree of fuses; exactly one has no parent.")
+    devices: tuple[Device, ...] = Field((), description="Meters, inverters, batteries.")
+    stations: tuple[StationSection, ...] = Field((), description="Charging stations; others get no rights.")
+    csms: Csms = Field(Csms(), description="The local CSMS, which the stations dial.")
+    external_limits: tuple[ExternalLimit, ...] = Field((), description="Limits set by the DSO or others.")
+    control: Control = Field(Control(), description="Timings; the defaults suit most sites.")
+    storage: Storage = Field(Storage(), description="Where records are kept.")
+    web: Web = Field(Web(), description="HTTP API and pages.")

@@ -17,7 +17,7 @@ _FACTORS: dict[str, dict[str, float]] = {
     "s": {"s": 1, "sec": 1, "seconds": 1, "ms": 0.001, "min": 60, "minutes": 60, "m": 60, "h": 3600, "d": 86_400},
     "days": {"d": 1, "days": 1, "day": 1},
 }
-_SUFFIXES = {"_a": "A", "_w": "W", "_v": "V", "_s": "s", "_days": "days"}
+_SUFFIXES = {"_a_per_s": "A/s", "_a": "A", "_w": "W", "_v": "V", "_s": "s", "_days": "days"}
 
 
 class NotThat(ValueError):
@@ -77,7 +77,7 @@ def _remedy(text: str, seen: str, unit: str | None, wanted: str) -> str:
     if text.lower() in _SWITCHES:
         return f"{seen} is a switch to YAML; wanted is {wanted}"
     if (match := _WITH_UNIT.fullmatch(text)) and unit:
-        factor = _FACTORS[unit].get(match[2])
+        factor = _FACTORS.get(unit, {}).get(match[2])
         if factor is None:
             return f"{seen} has the wrong unit; wanted is {wanted}, written without the unit"
         value = float(match[1].replace(",", ".")) * factor

@@ -1,0 +1,60 @@
+"""``cem check`` and ``cem schema``: the site file before anything runs."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cem.config.document import site_file_schema
+from cem.config.loader import load_site_file, shipped_models
+from cem.errors import ConfigError, Problem
+
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h; the systemd unit does not restart after it."""
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The site file.", show_default=False)],
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of lines.")] = False,
+) -> None:
+    """Check a site file; print every problem with its place, exit 78 where there is an error."""
+    problems: tuple[Problem, ...]
+    summary = ""
+    try:
+        loaded = load_site_file(file, known_models=shipped_models())
+        problems = loaded.warnings
+        site = loaded.site
+        stations = len(loaded.file.stations)
+        amounts = {
+            "zone": len(site.zones),
+            "station": stations,
+            "EVSE": len(site.evses),
+            "device": len(loaded.file.devices),
+        }
+        summary = ", ".join(_count(number, noun) for noun, number in amounts.items())
+    except ConfigError as error:
+        problems = error.problems
+    errors = sum(problem.severity == "error" for problem in problems)
+    warnings = len(problems) - errors
+    if json_output:
+        print(json.dumps([asdict(problem) for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            print(problem)
+        if errors:
+            print(f"{file}: {_count(errors, 'error')}, {_count(warnings, 'warning')}: this file is refused")
+        else:
+            print(f"{file}: good: {summary}; {_count(warnings, 'warning')}")
+    if errors:
+        raise typer.Exit(EXIT_CONFIG)
+
+
+def schema() -> None:
+    """Print the JSON Schema of site files, for editors."""
+    print(json.dumps(site_file_schema(), indent=2, ensure_ascii=False))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
