@@ -83,11 +83,12 @@ def judge(
         current = guarding_current(measurement)
         if current is not None:
             memory = _take(memory, measurement, current, ours_a=ours_a, physical_max_a=physical_max_a, now_s=now_s)
-    if memory.taken_s is None or memory.current_a is None:
+    taken_s = memory.taken_s
+    if taken_s is None:
         return memory, MeterHealth.LOST
     memory = _watch_freeze(memory, ours_a, now_s)
     frozen = memory.frozen_since_s is not None and now_s - memory.frozen_since_s >= FROZEN_CONFIRM_S
-    age_s = now_s - memory.taken_s
+    age_s = now_s - taken_s
     if age_s > meter.safe_after_s or frozen:
         return replace(memory, samples=0, lost_before=True, back_s=None), MeterHealth.LOST
     back_s = now_s if memory.back_s is None else memory.back_s

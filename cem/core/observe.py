@@ -4,14 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cem.core.site import Evse, Site
 from cem.core.state import EvseState
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.intp]
+from cem.core.topology import Bools, Floats, Ints, grid_phases
 
 _MISSING = (np.nan, np.nan, np.nan)
 
@@ -36,12 +32,10 @@ class Wiring:
     def of(cls, site: Site) -> Self:
         """From the site as built."""
         rows = [_wire(evse) for evse in site.evses]
-        own = np.array(rows, dtype=np.intp).reshape(-1, 3)
-        known = np.array([evse.rotation is not None for evse in site.evses], dtype=bool)
-        phases = np.array([evse.phases for evse in site.evses], dtype=np.intp)
-        counts = (own >= 0) | ~known[:, None]
-        if site.phases == 1:
-            counts = counts & np.array([True, False, False])
+        own = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        known = np.array([evse.rotation is not None for evse in site.evses], dtype=np.bool_)
+        phases = np.array([evse.phases for evse in site.evses], dtype=np.int64)
+        counts = np.array([grid_phases(evse) for evse in site.evses], dtype=np.bool_).reshape(-1, 3)
         return cls(own, counts, known, phases)
 
     def on_grid(self, own_a: Floats) -> Floats:

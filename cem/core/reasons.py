@@ -1,0 +1,77 @@
+"""Why each EVSE gets what it gets: stable codes, and one sentence for people."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Reason(IntEnum):
+    """What bound an EVSE in one cycle; exactly one. Names are stable, numbers only order the arrays."""
+
+    NO_VEHICLE = 0
+    AWAITING_TRANSACTION = 1
+    OFFLINE = 2
+    UNCONTROLLED = 3
+    EVSE_MAXIMUM = 4
+    VEHICLE_USE = 5
+    CSMS_PROFILE = 6
+    ZONE_CURRENT = 7
+    ZONE_POWER = 8
+    EXTERNAL_LIMIT = 9
+    METER_LOST = 10
+    METER_STALE = 11
+    MINIMUM_OFF_TIME = 12
+    NO_ROOM = 13
+    RISING = 14
+    AWAITING_OTHERS = 15
+
+
+TEXTS: dict[Reason, str] = {
+    Reason.NO_VEHICLE: "no vehicle is plugged in",
+    Reason.AWAITING_TRANSACTION: "the vehicle waits for authorisation or its start",
+    Reason.OFFLINE: "the station is offline; what it may still draw stays reserved",
+    Reason.UNCONTROLLED: "the station cannot be held by limits and counts as a load",
+    Reason.EVSE_MAXIMUM: "charging at the most this EVSE can give",
+    Reason.VEHICLE_USE: "the vehicle draws less than it was offered",
+    Reason.CSMS_PROFILE: "the operator's charging profile allows no more",
+    Reason.ZONE_CURRENT: "the current limit of a zone is shared",
+    Reason.ZONE_POWER: "the power limit of a zone is shared",
+    Reason.EXTERNAL_LIMIT: "an outside limit on a zone is shared",
+    Reason.METER_LOST: "a zone's meter is lost; its fallback limit is shared",
+    Reason.METER_STALE: "a zone's meter is late; nothing is raised until it is back",
+    Reason.MINIMUM_OFF_TIME: "paused; it starts again after the minimum off time",
+    Reason.NO_ROOM: "a zone has no room for this EVSE's minimum",
+    Reason.RISING: "rising step by step to its share",
+    Reason.AWAITING_OTHERS: "its share is still drawn by others whose cut is not confirmed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The limit that bound one EVSE.
+
+    Attributes:
+        reason: The code.
+        zone_id: Where the limit lies; ``None`` where it is the EVSE's own.
+        family: ``L1``, ``L2``, ``L3`` or ``SUM``.
+        source: Who set the limit (``fuse``, ``contract``, ``fallback``, an external limit's id).
+        room_a: What all our EVSEs may draw there together.
+    """
+
+    reason: Reason
+    zone_id: str | None = None
+    family: str | None = None
+    source: str | None = None
+    room_a: float | None = None
+
+    @property
+    def code(self) -> str:
+        """The stable word for APIs and records."""
+        return self.reason.name.lower()
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        if self.zone_id is None:
+            return TEXTS[self.reason]
+        phase = "all phases together" if self.family == "SUM" else self.family
+        return f"{TEXTS[self.reason]} (zone {self.zone_id}, {phase}, {self.source}, {self.room_a:.1f} A for charging)"
