@@ -207,7 +207,11 @@ class Control:
         text = f"external limit {channel.limit_id}: {memory.state.value}, {held}"
         if memory.problem is not None:
             text += f"; refused: {memory.problem}"
-        data = {"state": memory.state.value, "value": value, "problem": memory.problem}
+        data: dict[str, float | str | None] = {
+            "state": memory.state.value,
+            "value": value,
+            "problem": memory.problem,
+        }
         self._on_event(Event(utc, now_s, "external_limit", channel.limit_id, text, data))
 
     def _tell_meters(self, cycle: Cycle) -> None:

@@ -1,0 +1,114 @@
+"""One control cycle as the JSON that ``GET /api/v1/site`` gives."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cem.control import Cycle
+from cem.core.engine import Plan
+from cem.core.meter_health import MeterHealth
+from cem.core.state import EvseState
+
+HEALTH_WORDS = {MeterHealth.GOOD: "good", MeterHealth.HOLD: "late", MeterHealth.LOST: "lost"}
+
+
+def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The whole state as JSON-able values; currents in A, rounded to 0.01.
+
+    Args:
+        plan: The site, flattened.
+        cycle: The last completed cycle.
+        csms: What the local CSMS says of itself.
+        problems: What is wrong with the box itself, for people.
+    """
+    return {
+        "name": plan.site.name,
+        "time": cycle.at_utc.isoformat(),
+        "cycle": {
+            "count": cycle.number,
+            "p50_ms": round(cycle.p50_ms, 3),
+            "p99_ms": round(cycle.p99_ms, 3),
+            "last_ms": round(cycle.duration_ms, 3),
+        },
+        "zones": _zones(plan, cycle),
+        "evses": {
+            evse.evse_id: _evse(plan, cycle, i, state)
+            for i, (evse, state) in enumerate(zip(plan.site.evses, cycle.state.evses, strict=True))
+        },
+        "devices": {
+            device_id: {
+                "age_s": round(cycle.state.now_s - m.taken_s, 1),
+                "total_power_w": m.total_power_w,
+                "soc_percent": m.soc_percent,
+            }
+            for device_id, m in cycle.state.measurements.items()
+        },
+        "external_limits": {
+            channel.limit_id: {
+                "zone": channel.zone_id,
+                "kind": channel.kind.value,
+                "unit": channel.unit,
+                "state": memory.state.value,
+                "value": _number(memory.in_force),
+                "written": _number(memory.written),
+                "failsafe": channel.failsafe,
+                "problem": memory.problem,
+            }
+            for channel, memory in cycle.channels
+        },
+        "csms": dict(csms),
+        "problems": list(problems),
+    }
+
+
+def _zones(plan: Plan, cycle: Cycle) -> dict[str, Any]:
+    envelopes = cycle.decision.envelopes
+    granted, reserved = cycle.decision.granted_a(plan), cycle.decision.reserved_a(plan)
+    return {
+        zone.zone_id: {
+            "parent": zone.parent_id,
+            "rating_a": zone.protection.rating_a,
+            "limit_a": _numbers(envelopes.limit_a[z]),
+            "limit_w": _number(envelopes.limit_w[z]),
+            "limit_source": envelopes.limit_source[z],
+            "room_a": _numbers(envelopes.room_a[z][:3]),
+            "measured_a": None if math.isnan(envelopes.measured_a[z][0]) else _numbers(envelopes.measured_a[z]),
+            "granted_a": _numbers(granted[z]),
+            "reserved_a": _numbers(reserved[z]),
+            "meter": None if zone.meter_id is None else HEALTH_WORDS[envelopes.health[z]],
+            "stale": envelopes.health[z] is not MeterHealth.GOOD,
+        }
+        for z, zone in enumerate(plan.site.zones)
+    }
+
+
+def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
+    evse, decision = plan.site.evses[i], cycle.decision
+    bound = decision.binding(plan, i)
+    return {
+        "zone": evse.zone_id,
+        "online": state.online,
+        "status": state.status,
+        "phases": evse.phases,
+        "setpoint_a": _number(decision.setpoint_a[i]),
+        "target_a": _number(decision.target_a[i]),
+        "committed_a": _number(decision.committed_a[i]),
+        "measured_a": None if state.measured_a is None else _numbers(state.measured_a),
+        "reason": bound.code,
+        "binding": {
+            "text": bound.text,
+            "zone": bound.zone_id,
+            "phase": bound.family,
+            "source": bound.source,
+            "room_a": None if bound.room_a is None else _number(bound.room_a),
+        },
+        "fault": state.fault,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 2)
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [_number(float(value)) for value in values]
