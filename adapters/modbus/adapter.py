@@ -1,0 +1,111 @@
+"""Modbus TCP: every device behind one address, on one connection."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from adapters.modbus.link import Link
+from adapters.modbus.unit import LOST_AFTER, Unit
+from cem.config.models import Device, ModbusTcp
+from cem.core.limits import LimitSignal
+from cem.core.state import Measurement
+from cem.errors import AdapterError, DeviceMisconfigured, DeviceUnavailable
+from cem.ports import Clock, News
+
+_log = logging.getLogger(__name__)
+
+
+class ModbusAdapter:
+    """Reads its devices one request at a time, each at its own period, and keeps the latest good sample of each.
+
+    A device that does not answer is asked less and less often and delays the others by one time-out at most; when none
+    answers, ``run`` ends with ``DeviceUnavailable`` and the supervisor takes over. The last good sample stays: its
+    age tells.
+
+    Args:
+        connection: Host and port; unit id and time-out are taken from each device.
+        devices: Every device behind that host and port.
+        clock: Monotonic time.
+        news: Called when a device is lost or back.
+    """
+
+    def __init__(self, connection: ModbusTcp, devices: Sequence[Device], clock: Clock, news: News) -> None:
+        self.name = f"modbus {connection.host}:{connection.port}"
+        self._host = connection.host
+        self._port = connection.port
+        self._clock = clock
+        self._news = news
+        epoch_s = clock.monotonic_s()
+        self._units = [Unit(device, _modbus(device), epoch_s) for device in devices]
+
+    def measurements(self) -> Mapping[str, Measurement]:
+        """The latest good sample of each device that ever gave one."""
+        return {unit.device.id: unit.latest for unit in self._units if unit.latest is not None}
+
+    def signals(self) -> Mapping[str, LimitSignal]:
+        """None: no limit comes by this adapter."""
+        return {}
+
+    def problems(self) -> Mapping[str, str]:
+        """Devices whose last read gave no sample, and why."""
+        return {unit.device.id: unit.problem for unit in self._units if unit.problem is not None}
+
+    async def run(self) -> None:
+        """Read for ever.
+
+        Raises:
+            DeviceUnavailable: No connection, or none of the devices answers.
+        """
+        link = Link(self._host, self._port)
+        now_s = self._clock.monotonic_s()
+        for unit in self._units:
+            unit.due_s = now_s
+            unit.failed_this_run = False
+        try:
+            while True:
+                unit = min(self._units, key=lambda unit: unit.due_s)
+                await asyncio.sleep(max(0.0, unit.due_s - self._clock.monotonic_s()))
+                await self._poll(link, unit)
+        finally:
+            link.close()
+
+    async def _poll(self, link: Link, unit: Unit) -> None:
+        try:
+            await link.open()
+        except DeviceUnavailable as error:
+            for each in self._units:
+                each.problem = str(error)
+            raise
+        try:
+            outcome = await unit.read(link, self._clock)
+        except AdapterError as error:
+            unit.failed(str(error), self._clock.monotonic_s())
+            if all(each.failed_this_run and each.failures >= LOST_AFTER for each in self._units):
+                raise  # nobody answers: the supervisor says so and paces the attempts
+            self._tell_lost(unit)
+            return
+        now_s = self._clock.monotonic_s()
+        if isinstance(outcome, str):
+            unit.missed(f"{unit.device.id}: {outcome}", now_s)
+            self._tell_lost(unit)
+        else:
+            unit.succeeded(outcome, now_s)
+            self._tell_back(unit)
+
+    def _tell_lost(self, unit: Unit) -> None:
+        if unit.failures >= LOST_AFTER and not unit.announced:
+            unit.announced = True
+            _log.warning("%s; trying again until it works", unit.problem)
+            self._news()
+
+    def _tell_back(self, unit: Unit) -> None:
+        if unit.announced:
+            unit.announced = False
+            _log.warning("%s: gives good values again", unit.device.id)
+            self._news()
+
+
+def _modbus(device: Device) -> ModbusTcp:
+    if not isinstance(device.connection, ModbusTcp):
+        raise DeviceMisconfigured(f"{device.id}: its connection is not modbus_tcp")
+    return device.connection

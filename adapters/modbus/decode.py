@@ -1,0 +1,141 @@
+"""Register words to numbers. No I/O: points in, requests out; words in, values out."""
+
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cem.config.maps import RegisterMap, RegisterType
+
+WIDTH: dict[RegisterType, int] = {
+    "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "acc32": 2, "float32": 2,
+    "int64": 4, "uint64": 4, "acc64": 4, "float64": 4,
+}  # fmt: skip
+_FORMAT: dict[RegisterType, str] = {
+    "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "acc32": ">I", "float32": ">f",
+    "int64": ">q", "uint64": ">Q", "acc64": ">Q", "float64": ">d",
+}  # fmt: skip
+# "Not implemented" (SunSpec Device Information Model Specification, point types; most other makers do the same).
+_MISSING: dict[RegisterType, int] = {
+    "int16": -0x8000, "uint16": 0xFFFF, "int32": -0x8000_0000, "uint32": 0xFFFF_FFFF, "acc32": 0,
+    "int64": -0x8000_0000_0000_0000, "uint64": 0xFFFF_FFFF_FFFF_FFFF, "acc64": 0,
+}  # fmt: skip
+_LARGEST_EXPONENT = 10  # SunSpec: a scale factor is -10 to 10
+
+Words = Mapping[tuple[str, int], int]
+"""One word by table and address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where one value lives and how it is written.
+
+    Attributes:
+        name: Name of the value, as in ``config.maps.MapValue``.
+        table: ``input`` or ``holding``.
+        address: From 0, as sent in the request.
+        scale: Multiplied with the number; carries the sign.
+        scale_address: Register of the power of ten, read together with the value because some devices change it.
+        high_word_first: Word order of numbers wider than one register.
+    """
+
+    name: str
+    table: str
+    address: int
+    type: RegisterType
+    scale: float = 1.0
+    scale_address: int | None = None
+    high_word_first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One read of neighbouring registers."""
+
+    table: str
+    address: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything needed to read one device.
+
+    Attributes:
+        points: Where two have the same name, the first that gives a number wins.
+    """
+
+    points: tuple[Point, ...]
+    requests: tuple[Request, ...]
+    unsigned_currents: bool = False
+
+
+def plain_layout(device_map: RegisterMap) -> Layout:
+    """The layout of a device with fixed registers."""
+    points = tuple(
+        Point(
+            name=name,
+            table=register.table or device_map.table,
+            address=register.address,
+            type=register.type,
+            scale=register.scale * sign_of(name, device_map.positive, unsigned=device_map.unsigned_currents),
+            scale_address=register.scale_register,
+            high_word_first=device_map.word_order == "big",
+        )
+        for name, register in device_map.values.items()
+    )
+    requests = grouped(points, max_count=device_map.max_count, max_gap=device_map.max_gap)
+    return Layout(points, requests, device_map.unsigned_currents)
+
+
+def sign_of(name: str, positive: str, *, unsigned: bool) -> float:
+    """Load convention: import +, production -. The sign is turned here and nowhere else."""
+    directed = name.startswith("power_") or name == "total_power_w" or (name.startswith("current_") and not unsigned)
+    return -1.0 if directed and positive == "export" else 1.0
+
+
+def grouped(points: Iterable[Point], *, max_count: int, max_gap: int) -> tuple[Request, ...]:
+    """Reads that cover all points: near registers share one request, no number is split over two."""
+    spans = sorted(
+        {(point.table, point.address, WIDTH[point.type]) for point in points}
+        | {(point.table, point.scale_address, 1) for point in points if point.scale_address is not None}
+    )
+    requests: list[Request] = []
+    for table, address, width in spans:
+        if requests:
+            last = requests[-1]
+            end = max(last.address + last.count, address + width)
+            near = address - (last.address + last.count) <= max_gap
+            if table == last.table and near and end - last.address <= max_count:
+                requests[-1] = Request(table, last.address, end - last.address)
+                continue
+        requests.append(Request(table, address, width))
+    return tuple(requests)
+
+
+def decode(points: Iterable[Point], words: Words) -> dict[str, float]:
+    """Values by name; what is not implemented, NaN or infinite is left out (M4)."""
+    values: dict[str, float] = {}
+    for point in points:
+        if point.name in values:
+            continue
+        number = _number(point, words)
+        exponent = 0 if point.scale_address is None else _exponent(words[point.table, point.scale_address])
+        if number is not None and exponent is not None:
+            values[point.name] = number * point.scale * 10.0**exponent
+    return values
+
+
+def _number(point: Point, words: Words) -> float | None:
+    raw = [words[point.table, point.address + offset] for offset in range(WIDTH[point.type])]
+    if not point.high_word_first:
+        raw.reverse()
+    (number,) = struct.unpack(_FORMAT[point.type], struct.pack(f">{len(raw)}H", *raw))
+    if not math.isfinite(number) or number == _MISSING.get(point.type):
+        return None
+    return float(number)
+
+
+def _exponent(word: int) -> int | None:
+    exponent = word - 0x1_0000 if word >= 0x8000 else word
+    return exponent if abs(exponent) <= _LARGEST_EXPONENT else None

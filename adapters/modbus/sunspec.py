@@ -1,0 +1,114 @@
+"""Find SunSpec models in a device and lay out the points a map picks from them.
+
+SunSpec Device Information Model Specification: the marker "SunS" stands at one of three base addresses; after it come
+models, each as ID, length and that many registers, until ID 0xFFFF. Point offsets come from the SunSpec Alliance's own
+definitions, which pysunspec2 carries as JSON.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from adapters.modbus.decode import WIDTH, Layout, Point, Request, grouped, sign_of
+from cem.config.maps import SunSpecMap, SunSpecPick
+from cem.errors import DeviceMisconfigured, DeviceRefused
+
+BASES = (40_000, 50_000, 0)
+MARKER = [0x5375, 0x6E53]  # "SunS"
+END = 0xFFFF
+MOST_MODELS = 64  # a chain longer than this is noise
+
+Read = Callable[[Request], Awaitable[list[int]]]
+
+
+async def discover(read: Read, device_map: SunSpecMap, device: str) -> Layout:
+    """Walk the device's chain and lay out what the map picks.
+
+    Args:
+        read: Reads holding registers of this device.
+        device_map: Which models and points.
+        device: For messages.
+
+    Raises:
+        DeviceMisconfigured: It speaks no SunSpec, or lacks a model the map needs.
+        DeviceUnavailable: It stopped answering.
+    """
+    chain = await _chain(read, device)
+    points: list[Point] = []
+    unsigned = False
+    for pick in device_map.picks:
+        model = next((model for model in pick.models if model in chain), None)
+        if model is not None:
+            points.extend(_points(model, *chain[model], pick))
+            unsigned = unsigned or pick.unsigned_currents
+        elif pick.required:
+            has = ", ".join(str(model) for model in chain)
+            needs = ", ".join(str(model) for model in pick.models)
+            raise DeviceMisconfigured(
+                f"{device}: has SunSpec models {has} but none of {needs}; check its model in the site file and its unit id"
+            )
+    return Layout(tuple(points), grouped(points, max_count=device_map.max_count, max_gap=device_map.max_gap), unsigned)
+
+
+async def _chain(read: Read, device: str) -> Mapping[int, tuple[int, int]]:
+    """Every model's first place in the chain: ID to address of its ID register and its length."""
+    address = await _first_model(read, device)
+    found: dict[int, tuple[int, int]] = {}
+    for _ in range(MOST_MODELS):
+        if address + 2 > 0x1_0000:
+            break
+        model, length = await read(Request("holding", address, 2))
+        if model == END:
+            break
+        found.setdefault(model, (address, length))
+        address += 2 + length
+    return found
+
+
+async def _first_model(read: Read, device: str) -> int:
+    for base in BASES:
+        try:
+            words = await read(Request("holding", base, 2))
+        except DeviceRefused:  # no such register: try the next base
+            continue
+        if words == MARKER:
+            return base + 2
+    raise DeviceMisconfigured(
+        f"{device}: no SunSpec marker at holding registers {', '.join(str(base) for base in BASES)}; "
+        "switch SunSpec on in the device, or check its unit id and model"
+    )
+
+
+def _points(model: int, address: int, length: int, pick: SunSpecPick) -> list[Point]:
+    offsets = _offsets(model)
+    points = []
+    for name, point_name in pick.values.items():
+        offset, kind, scale_point = offsets[point_name]
+        scale_offset = offsets[scale_point][0] if scale_point else None
+        if max(offset + WIDTH[kind], (scale_offset or 0) + 1) > length + 2:
+            continue  # an older, shorter edition of the model
+        points.append(
+            Point(
+                name=name,
+                table="holding",
+                address=address + offset,
+                type=kind,
+                scale=sign_of(name, pick.positive, unsigned=pick.unsigned_currents),
+                scale_address=None if scale_offset is None else address + scale_offset,
+            )
+        )
+    return points
+
+
+@cache
+def _offsets(model: int) -> Mapping[str, tuple[int, Any, str | None]]:
+    """Point name to its offset from the model's ID register, its type, and the name of its scale factor."""
+    text = files("sunspec2").joinpath(f"models/json/model_{model}.json").read_text(encoding="utf-8")
+    offset = 0
+    found: dict[str, tuple[int, Any, str | None]] = {}
+    for point in json.loads(text)["group"]["points"]:
+        found[point["name"]] = (offset, point["type"], point.get("sf"))
+        offset += point["size"]
+    return found
