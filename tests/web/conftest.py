@@ -1,0 +1,89 @@
+"""A real server on 127.0.0.1 with a site in it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from cem.ports import Event
+from cem.web import SnapshotCell, WebServer
+
+
+def make_view(setpoint_a=13.0, *, stale=False):
+    return {
+        "time": "2026-11-22T10:15:30.250000+00:00",
+        "cycle": {"count": 42, "p50_ms": 2.1, "p99_ms": 8.4, "last_ms": 2.0},
+        "zones": {
+            "site": {
+                "parent": None,
+                "limit_a": [35.0, 35.0, 35.0],
+                "limit_w": 24150.0,
+                "limit_source": "dso",
+                "measured_a": [31.2, -4.5, 12.0],
+                "granted_a": [setpoint_a, setpoint_a, 0.0],
+                "reserved_a": [0.0, 6.0, 0.0],
+                "stale": False,
+            },
+            "garage": {
+                "parent": "site",
+                "limit_a": [20.0, 20.0, 20.0],
+                "limit_w": None,
+                "limit_source": "fallback",
+                "measured_a": [22.5, None, 3.0],
+                "granted_a": [setpoint_a, setpoint_a, 0.0],
+                "reserved_a": [0.0, 6.0, 0.0],
+                "stale": stale,
+            },
+        },
+        "evses": {
+            "CS1/1": {
+                "status": "Charging",
+                "phases": 3,
+                "setpoint_a": setpoint_a,
+                "measured_a": [12.8, 12.9, 12.7],
+                "reason": "held to 13 A by the main fuse on L1",
+                "binding": "fuse",
+            },
+            "CS2/1": {
+                "status": "SuspendedEV",
+                "phases": 1,
+                "setpoint_a": 0.0,
+                "measured_a": None,
+                "reason": "<script>alert(1)</script> paused",
+                "binding": "dso",
+            },
+        },
+        "external_limits": {"dso": {"state": "limited", "value_w": 4200.0, "active": True, "until_s": 118.0}},
+        "csms": {
+            "listen": "ws://0.0.0.0:9000/ocpp",
+            "stations": {"CS1": "2.0.1 online", "CS2": "1.6 online"},
+            "upstream": {"id": "cloud", "up": False},
+        },
+    }
+
+
+class Server:
+    """A running server and what it shows."""
+
+    def __init__(self) -> None:
+        self.cell = SnapshotCell()
+        self.events = [Event(datetime(2026, 11, 22, 10, 14, tzinfo=UTC), 1.0, "external_limit", "dso", "limit 4.2 kW")]
+        self.sessions = []
+        self.web = WebServer(
+            "127.0.0.1",
+            0,
+            self.cell,
+            site_name="Home & <b>Garage</b>",
+            cycle_s=0.5,
+            sessions=lambda limit: self.sessions[:limit],
+            events=lambda limit: self.events[:limit],
+            version="1.2.3",
+        )
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    running.web.start()
+    yield running
+    running.web.stop()
