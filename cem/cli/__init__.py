@@ -1,0 +1,95 @@
+"""The command ``cem``. A command's module is imported when that command is named, so that ``cem check`` starts fast."""
+
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from cem.errors import CemError, ConfigError
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the systemd unit does not restart after it
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "run": "cem.cli.run:run",
+    "demo": "cem.cli.demo:demo",
+    "check": "cem.cli.check:check",
+    "schema": "cem.cli.check:schema",
+    "status": "cem.cli.ask:status",
+    "why": "cem.cli.ask:why",
+    "events": "cem.cli.ask:events",
+    "version": "cem.cli.version:version",
+}
+GROUPS = {"sessions": {"list": "cem.cli.ask:sessions_list"}}
+_GROUP_HELP = {"sessions": "Charging sessions on record."}
+
+
+def main() -> None:
+    """Entry point of the command."""
+    make_app(sys.argv[1:])()
+
+
+def make_app(words: Sequence[str]) -> typer.Typer:
+    """The command line with what these words need: one command, or all of them for help and for typing errors."""
+    app = typer.Typer(
+        name="cem",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_about)
+    named = words[0] if words else ""
+    known = named in COMMANDS or named in GROUPS
+    for name, place in COMMANDS.items():
+        if importlib.util.find_spec(place.partition(":")[0]) is None:
+            continue
+        if name == named or not known:
+            app.command(name)(_load(place))
+    for group, places in GROUPS.items():
+        if group == named or not known:
+            members = typer.Typer(no_args_is_help=True, help=_GROUP_HELP[group])
+            members.callback()(_nothing)
+            for name, place in places.items():
+                members.command(name)(_load(place))
+            app.add_typer(members, name=group)
+    return app
+
+
+def _about() -> None:
+    """Local energy manager and local CSMS for EV charging sites."""
+
+
+def _nothing() -> None:
+    """Keeps a group of one command a group."""
+
+
+def _load(place: str) -> Callable[..., Any]:
+    module, _, function = place.partition(":")
+    return _with_exit_codes(getattr(importlib.import_module(module), function))
+
+
+def _with_exit_codes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Our own errors become a message and an exit code; anything else is a bug and keeps its traceback."""
+
+    @functools.wraps(command)
+    def run_command(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            for problem in error.problems:
+                print(problem, file=sys.stderr)
+            errors = sum(problem.severity == "error" for problem in error.problems)
+            print(f"the site file is refused: {errors} error{'' if errors == 1 else 's'}", file=sys.stderr)
+            raise typer.Exit(EXIT_CONFIG) from error
+        except CemError as error:
+            print(f"cem: {error}", file=sys.stderr)
+            raise typer.Exit(EXIT_FAILED) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+    return run_command

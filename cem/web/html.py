@@ -76,8 +76,15 @@ def _card(title: str, body: str) -> str:
     return f'<section class="card"><h2>{title}</h2>{body}</section>'
 
 
+_LEGEND = (
+    '<span class="legend"><span><i class="used"></i>measured</span><span><i class="export"></i>fed back</span>'
+    '<span><i class="over"></i>above the limit</span><span><i class="held"></i>granted and reserved</span>'
+    '<span><i class="mark"></i>limit</span></span>'
+)
+
+
 def _card_grid(title: str, cards: str) -> str:
-    return f'<h2>{title}</h2><div class="cards">{cards}</div>'
+    return f'<div class="zones-head"><h2>{title}</h2>{_LEGEND}</div><div class="cards">{cards}</div>'
 
 
 def _zones(zones: Mapping[str, Mapping[str, Any]]) -> str:
@@ -88,7 +95,8 @@ def _zones(zones: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _zone(zone_id: str, zone: Mapping[str, Any], zones: Mapping[str, Mapping[str, Any]]) -> str:
     stale = '<span class="badge bad">meter lost</span>' if zone.get("stale") else ""
-    source = f'<span class="badge plain">{escape(str(zone["limit_source"]))}</span>' if zone.get("limit_source") else ""
+    source = zone.get("limit_source")
+    source = f'<span class="badge plain">limit set by {escape(str(source))}</span>' if source else ""
     path: list[str] = []
     parent = zone.get("parent")
     while parent is not None and parent in zones and parent not in path:

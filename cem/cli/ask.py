@@ -1,0 +1,159 @@
+"""Commands that ask a running controller over its HTTP API."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cem.errors import CemError
+
+Url = Annotated[str, typer.Option("--url", envvar="CEM_URL", help="Where the controller's API is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON instead of a table.")]
+Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=2000, help="At most this many, latest first.")]
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+TIMEOUT_S = 5.0
+MISSING = "-"
+
+
+def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
+    """Show zones and charging points as they are now."""
+    site = _get(url, "/api/v1/site")
+    if json_output:
+        _print_json(site)
+        return
+    console = Console(highlight=False)
+    zones = Table(title="Zones (A per phase)", title_justify="left")
+    for column in ("zone", "limit", "set by", "measured", "granted", "reserved", ""):
+        zones.add_column(column, justify="left" if column in {"zone", "set by", ""} else "right")
+    for zone_id, zone in site["zones"].items():
+        zones.add_row(
+            Text(zone_id),
+            _phases(zone["limit_a"]),
+            Text(zone["limit_source"] or MISSING),
+            _phases(zone["measured_a"]),
+            _phases(zone["granted_a"]),
+            _phases(zone["reserved_a"]),
+            Text("meter lost", style="bold red") if zone["stale"] else "",
+        )
+    evses = Table(title="Charging points", title_justify="left")
+    for column in ("EVSE", "status", "may draw", "measured", "why"):
+        evses.add_column(column, justify="right" if column in {"may draw", "measured"} else "left")
+    for evse_id, evse in site["evses"].items():
+        evses.add_row(
+            Text(evse_id),
+            Text(evse["status"] or MISSING),
+            _amps(evse["setpoint_a"]),
+            _phases(evse["measured_a"]),
+            Text(evse["reason"] or ""),
+        )
+    console.print(zones)
+    console.print(evses)
+    for limit_id, limit in site["external_limits"].items():
+        console.print(Text(f"external limit {limit_id}: {_pairs(limit)}"))
+
+
+def why(
+    evse: Annotated[str, typer.Argument(help="STATION/NUMBER, as in `cem status`.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    json_output: AsJson = False,
+) -> None:
+    """Say why a charging point gets what it gets."""
+    evses = _get(url, "/api/v1/site")["evses"]
+    if evse not in evses:
+        raise CemError(f"there is no EVSE {evse!r} at this site; known: {', '.join(evses) or 'none'}")
+    found = evses[evse]
+    if json_output:
+        _print_json({"evse": evse, **found})
+        return
+    print(f"{evse}: {found['reason'] or 'nothing limits it now'}")
+    print(f"  status    {found['status'] or MISSING}")
+    print(f"  may draw  {_amps(found['setpoint_a'])} A")
+    print(f"  measured  {_phases(found['measured_a'])} A")
+    print(f"  bound by  {_words(found['binding'])}")
+
+
+def events(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:
+    """Show what happened, latest first."""
+    found = _get(url, "/api/v1/events", limit)["events"]
+    if json_output:
+        _print_json(found)
+        return
+    for event in found:
+        print(f"{event['at_utc'][:19]}Z  {event['code']:<18} {event['subject']}: {event['text']}")
+    if not found:
+        print("nothing has happened yet")
+
+
+def sessions_list(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:
+    """Show charging sessions, latest first."""
+    found = _get(url, "/api/v1/sessions", limit)["sessions"]
+    if json_output:
+        _print_json(found)
+        return
+    table = Table()
+    for column in ("EVSE", "started (UTC)", "stopped (UTC)", "kWh", "reason"):
+        table.add_column(column, justify="right" if column == "kWh" else "left")
+    for session in found:
+        energy_wh = session["energy_wh"]
+        table.add_row(
+            Text(session["evse_id"]),
+            (session["started_utc"] or MISSING)[:19],
+            "charging" if session["open"] else (session["stopped_utc"] or MISSING)[:19],
+            MISSING if energy_wh is None else f"{energy_wh / 1000:.2f}",
+            Text(session["reason"] or ""),
+        )
+    Console(highlight=False).print(table)
+
+
+def _get(url: str, path: str, limit: int | None = None) -> Any:
+    try:
+        params = None if limit is None else {"limit": limit}
+        response = httpx.get(url.rstrip("/") + path, params=params, timeout=TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CemError(
+            f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
+        ) from error
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise CemError(f"{url} answers, but not as a controller does (HTTP {response.status_code})") from error
+    if response.status_code != httpx.codes.OK:
+        detail = body.get("detail") if isinstance(body, dict) else None
+        raise CemError(f"the controller at {url} answered HTTP {response.status_code}: {detail or 'no reason given'}")
+    return body
+
+
+def _print_json(body: object) -> None:
+    print(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+def _amps(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1f}"
+
+
+def _phases(value: Sequence[float | None] | float | None) -> str:
+    if isinstance(value, Sequence):
+        return " ".join(_amps(v) for v in value)
+    return _amps(value)
+
+
+def _words(value: object) -> str:
+    match value:
+        case None | "" | []:
+            return "nothing"
+        case dict():
+            return _pairs(value)
+        case list():
+            return ", ".join(_words(inner) for inner in value)
+        case _:
+            return str(value)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
