@@ -31,6 +31,7 @@ class Draft:
     Attributes:
         ids: For each list the ids written there with their indexes, readable or not: what is named there exists.
         parents: For each zone written there its index, id and parent.
+        complete: Lists in which every entry has a readable id, so that what is not named there does not exist.
     """
 
     site: SiteSection | None
@@ -43,6 +44,7 @@ class Draft:
     web: Web | None
     ids: dict[str, tuple[tuple[int, str], ...]]
     parents: tuple[tuple[int, str, str | None], ...]
+    complete: frozenset[str]
 
     @classmethod
     def of(cls, data: Any) -> "Draft":
@@ -61,6 +63,7 @@ class Draft:
             web=_one(Web, data.get("web", {})),
             ids={name: tuple(_ids(data.get(name))) for name in LISTS},
             parents=tuple(_parents(data.get("zones"))),
+            complete=frozenset(name for name in LISTS if _all_named(data.get(name, []))),
         )
 
     def names(self, kind: str) -> list[str]:
@@ -80,13 +83,17 @@ class Draft:
         return found
 
     def fallback_a(self, station: StationSection) -> list[float]:
-        """What a station draws per grid phase when we are gone; an unknown rotation counts on every phase."""
-        loads = [0.0] * self.phases
-        for evse in station.evses:
+        """What a station draws per grid phase when we are gone."""
+        return self.per_phase(station, [station.fallback_a] * len(station.evses))
+
+    def per_phase(self, station: StationSection, currents_a: list[float]) -> list[float]:
+        """One current per EVSE, summed on each grid phase; an unknown rotation counts on every phase."""
+        loads_a = [0.0] * self.phases
+        for evse, current_a in zip(station.evses, currents_a, strict=True):
             rotation = rotation_of(evse, self.phases)
             for phase in range(self.phases) if rotation is None else set(rotation):
-                loads[phase] += station.fallback_a
-        return loads
+                loads_a[phase] += current_a
+        return loads_a
 
 
 def _one(model: type[M], data: Any) -> M | None:
@@ -106,6 +113,10 @@ def _ids(data: Any) -> Iterator[tuple[int, str]]:
     for i, entry in enumerate(data if isinstance(data, list) else ()):
         if isinstance(entry, dict) and isinstance(entry.get("id"), str):
             yield i, entry["id"]
+
+
+def _all_named(data: Any) -> bool:
+    return isinstance(data, list) and len(list(_ids(data))) == len(data)
 
 
 def _parents(data: Any) -> Iterator[tuple[int, str, str | None]]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 from cem.config.tree import Scalar
@@ -128,8 +129,14 @@ def one_of(scalar: Scalar, choices: tuple[str | int, ...], key: str) -> str | in
     raise NotThat(f"{shown(scalar)} is not one of {', '.join(map(str, choices))}{did_you_mean(str(value), choices)}")
 
 
-def did_you_mean(word: str, choices: tuple[str | int, ...] | list[str]) -> str:
-    """A guess in brackets, or nothing."""
+def nearest(word: str, choices: Iterable[str | int]) -> str | None:
+    """The choice that was probably meant."""
     by_small = {str(choice).lower(): str(choice) for choice in choices}
     near = get_close_matches(word.lower()[:100], by_small, n=1)
-    return f" (did you mean '{by_small[near[0]]}'?)" if near else ""
+    return by_small[near[0]] if near else None
+
+
+def did_you_mean(word: str, choices: Iterable[str | int]) -> str:
+    """A guess in brackets, or nothing."""
+    guess = nearest(word, choices)
+    return f" (did you mean '{guess}'?)" if guess else ""

@@ -75,5 +75,8 @@ def dotted(path: Path) -> str:
     """The path as people write it: ``zones[1].protection.rating_a``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + " ".join(part.split())[:60]
     return text

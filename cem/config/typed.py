@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cem.config import scalars
-from cem.config.scalars import NotThat, did_you_mean, unit_of
+from cem.config.scalars import NotThat, did_you_mean, nearest, unit_of
 from cem.config.tree import Broken, Listing, Mark, Path, Scalar, Section, Tree, dotted
 from cem.errors import Problem
 
@@ -46,6 +46,10 @@ class Typed:
         self.problems.append(Problem(at.file, at.line, at.column, dotted(path), message))
         self.reported.add(path)
         return UNUSABLE
+
+    def warn(self, path: Path, message: str, mark: Mark) -> None:
+        """Keeps a warning; the value stays in use."""
+        self.problems.append(Problem(mark.file, mark.line, mark.column, dotted(path), message, "warning"))
 
     def document(self, tree: Tree, model: type[BaseModel]) -> Any:
         """The whole document as data for ``model``."""
@@ -95,6 +99,8 @@ class Typed:
                 return scalars.number(tree, key)
         except NotThat as error:
             return self.report(path, str(error), tree.mark)
+        if key == "password" and tree.origin is None:
+            self.warn(path, "a password in the clear: write '!secret NAME' and put it into secrets.yaml", tree.mark)
         return tree.text
 
     def _section(self, tree: Tree, model: type[BaseModel], path: Path) -> Any:
@@ -107,7 +113,11 @@ class Typed:
             inside = (*path, pair.key)
             field = model.model_fields.get(pair.key)
             if field is None:
-                self._unknown_key(inside, pair.key_mark, model.model_fields, given)
+                meant = self._unknown_key(inside, pair.key_mark, model.model_fields, given)
+                if meant is not None:
+                    # what was meant is unknown: neither "missing" nor its default may be concluded from it
+                    self.reported.add((*path, meant))
+                    data[meant] = UNUSABLE
                 continue
             self._marks[inside] = (
                 pair.value.mark if isinstance(pair.value, Scalar) and pair.value.text else pair.key_mark
@@ -115,24 +125,23 @@ class Typed:
             data[pair.key] = self._value(pair.value, field.annotation, inside)
         return data
 
-    def _unknown_key(self, path: Path, mark: Mark, fields: Mapping[str, FieldInfo], given: set[str]) -> None:
+    def _unknown_key(self, path: Path, mark: Mark, fields: Mapping[str, FieldInfo], given: set[str]) -> str | None:
+        """Reports it; returns the key that was meant where that one is not given as well."""
         key = str(path[-1])
+        missing = [name for name in fields if name not in given]
         stem = _UNIT_TAIL.sub("", key.lower())
-        meant = [name for name in fields if _UNIT_TAIL.sub("", name) == stem and unit_of(name)]
-        if meant and meant[0] not in given:
-            hint = f" (did you mean '{meant[0]}', in {unit_of(meant[0])}?)"
-            self.reported.add((*path[:-1], meant[0]))
-        elif re.fullmatch(r"\d+", key):
+        meant = next((name for name in missing if unit_of(name) and _UNIT_TAIL.sub("", name) == stem), None)
+        meant = meant or nearest(key, missing)
+        if re.fullmatch(r"\d+", key):
             hint = " (a decimal comma? write a point)"
+        elif meant is None:
+            hint = did_you_mean(key, fields)
+        elif unit_of(meant) and _UNIT_TAIL.search(meant) and _tail(meant) != _tail(key):
+            hint = f" (did you mean '{meant}', in {unit_of(meant)}?)"
         else:
-            hint = did_you_mean(key, list(fields))
-            name = hint[15:-3]
-            unit = unit_of(name)
-            if unit and _UNIT_TAIL.search(key) and not key.endswith(_UNIT_TAIL.search(name)[0]):  # type: ignore[index]
-                hint = f" (did you mean '{name}', in {unit}?)"
-            if name:
-                self.reported.add((*path[:-1], name))
+            hint = f" (did you mean '{meant}'?)"
         self.report(path, f"unknown key '{key[:60]}'{hint}", mark)
+        return meant
 
     def _list(self, tree: Tree, item: Any, path: Path) -> Any:
         if not isinstance(tree, Listing):
@@ -148,7 +157,8 @@ class Typed:
             inside = (*path, pair.key)
             self._marks[inside] = pair.key_mark
             if names and pair.key not in names:
-                self.report(inside, f"unknown key '{pair.key[:60]}'{did_you_mean(pair.key, names)}")
+                message = f"unknown key '{pair.key[:60]}'{did_you_mean(pair.key, names)}"
+                data[pair.key] = self.report(inside, message)
                 continue
             data[pair.key] = self._value(pair.value, value_type, inside)
         return data
@@ -168,6 +178,12 @@ class Typed:
             self.reported.add(path)
             return UNUSABLE
         return self._section(tree, by_kind[pair.value.text], path)
+
+
+def _tail(key: str) -> str:
+    """The unit at the end of a key, however it is written there."""
+    match = _UNIT_TAIL.search(key.lower())
+    return match[0] if match else ""
 
 
 def _described(wanted: Any, key: str) -> str:

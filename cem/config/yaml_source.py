@@ -162,7 +162,12 @@ class YamlSource:
             self._report(mark, path, "!include takes the name of a file beside this one")
             return Broken(mark)
         target = folder / node.value
-        if target.resolve() in stack:
+        try:
+            circle = target.resolve() in stack
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+            self._report(mark, path, "!include takes the name of a file beside this one")
+            return Broken(mark)
+        if circle:
             self._report(mark, path, f"!include {node.value} goes round in a circle")
             return Broken(mark)
         if len(stack) > MAX_DEPTH:

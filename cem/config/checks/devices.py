@@ -98,7 +98,7 @@ def guarding_meters(draft: Draft) -> Iterator[Finding]:
 
 def meters_are_used(draft: Draft) -> Iterator[Finding]:
     used = {zone.meter for _, zone in draft.zones}
-    if len(draft.zones) < len(draft.ids["zones"]):
+    if "zones" not in draft.complete or len(draft.zones) < len(draft.ids["zones"]):
         return  # a zone that cannot be read may name it
     for i, device in draft.devices:
         if device.role in {"grid_meter", "zone_meter"} and device.id not in used:

@@ -66,12 +66,31 @@ def evse_within_breaker(draft: Draft) -> Iterator[Finding]:
         for j, evse in enumerate(station.evses):
             if evse.max_a > station.breaker_a:
                 key = "max_a" if "max_a" in evse.model_fields_set else "id"
-                path = ("stations", i, "evses", j, key) if "evses" in station.model_fields_set else ("stations", i)
+                path = (
+                    ("stations", i, "evses", j, key)
+                    if "evses" in station.model_fields_set
+                    else ("stations", i, "breaker_a")
+                )
                 yield Finding(
                     path,
                     f"EVSE {evse.id} of station '{station.id}' may draw {plain(evse.max_a)} A, above the station's "
                     f"breaker of {plain(station.breaker_a)} A",
                 )
+
+
+def evses_together_within_breaker(draft: Draft) -> Iterator[Finding]:
+    """Only zones are held to a sum, so a breaker that several EVSEs share is one, or carries them all."""
+    ratings_a = {zone.id: zone.protection.rating_a for _, zone in draft.zones}
+    for i, station in draft.stations:
+        worst_a = max(draft.per_phase(station, [evse.max_a for evse in station.evses]))
+        shared = len(station.evses) > 1 and all(evse.max_a <= station.breaker_a for evse in station.evses)
+        if shared and worst_a > station.breaker_a and ratings_a.get(station.zone, 0.0) > station.breaker_a:
+            yield Finding(
+                ("stations", i, "breaker_a"),
+                f"the EVSEs of station '{station.id}' may draw {plain(worst_a)} A together, above its breaker of "
+                f"{plain(station.breaker_a)} A; make that breaker a zone, or lower 'max_a'",
+                "warning",
+            )
 
 
 def evse_minimum(draft: Draft) -> Iterator[Finding]:
@@ -116,6 +135,7 @@ RULES = (
     fallback_is_possible,
     fallback_within_breaker,
     evse_within_breaker,
+    evses_together_within_breaker,
     evse_minimum,
     evse_phases,
 )

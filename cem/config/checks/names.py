@@ -36,7 +36,7 @@ def references_exist(draft: Draft) -> Iterator[Finding]:
     wanted += [(("external_limits", i, "zone"), "zones", limit.zone) for i, limit in draft.limits]
     for path, kind, name in wanted:
         known = draft.names(kind)
-        if name is not None and name not in known:
+        if name is not None and name not in known and kind in draft.complete:
             guess = did_you_mean(name, known) or (f"; there are: {', '.join(known[:8])}" if known else "")
             yield Finding(path, f"no {_KINDS[kind]} '{name}'{guess}")
 

@@ -8,7 +8,7 @@ from cem.config.scalars import plain
 
 def one_root(draft: Draft) -> Iterator[Finding]:
     roots = [(i, name) for i, name, parent in draft.parents if parent is None]
-    if draft.parents and not roots:
+    if draft.parents and not roots and "zones" in draft.complete and len(draft.parents) == len(draft.ids["zones"]):
         yield Finding(("zones",), "no zone is the root: leave 'parent' out in the zone of the grid connection")
     for i, name in roots[1:]:
         first = roots[0][1]
@@ -18,7 +18,7 @@ def one_root(draft: Draft) -> Iterator[Finding]:
 
 
 def no_circles(draft: Draft) -> Iterator[Finding]:
-    parent_of = {name: parent for _, name, parent in draft.parents}
+    parent_of = {name: parent for _, name, parent in reversed(draft.parents)}  # of two of one name the first
     told: set[str] = set()
     for i, name, _ in draft.parents:
         way: list[str] = []
