@@ -44,7 +44,10 @@ class Household:
         voltage_v: Phase to neutral.
         length_s: For how long appliances are laid out.
         appliances: ``False`` leaves the base alone: the same building on a day without steps.
-        quiet: Times (from, to) in which no appliance is switched.
+        quiet: Times (from, to) in which no appliance is on.
+
+    Attributes:
+        worst: Draws the site file's worst case on every phase, whatever is switched on.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Household:
         self.max_w = max_a * voltage_v
         self._base_w = PerPhase.of(self.max_w * rng.uniform(0.06, 0.22) for _ in range(3))
         self._ripple_s = tuple(rng.uniform(7.0, 19.0) for _ in range(3))
+        self.worst = False
         self.steps: list[LoadStep] = []
         scale = max(1.0, max_a / 25.0)
         for name, power_w, on_s, an_hour in _APPLIANCES:
@@ -70,12 +74,14 @@ class Household:
                 watts = power_w * scale * rng.uniform(0.8, 1.1)
                 per_phase = PerPhase.same(watts / 3) if name == "heat pump" else _on_phase(phase, watts)
                 end_s = start_s + on_s * rng.uniform(0.6, 1.4)
-                if appliances and not any(a <= t <= b for a, b in quiet for t in (start_s, end_s)):
+                if appliances and not any(start_s <= b and a <= end_s for a, b in quiet):
                     self.steps.append(LoadStep(start_s, end_s, per_phase))
                 start_s = end_s + rng.expovariate(an_hour / 3600)
 
     def power_w(self, t_s: float) -> PerPhase:
         """Load on each phase at a plant time."""
+        if self.worst:
+            return PerPhase.same(self.max_w)
         watts = [
             base + 0.01 * self.max_w * math.sin(2 * math.pi * t_s / ripple)
             for base, ripple in zip(self._base_w, self._ripple_s, strict=True)

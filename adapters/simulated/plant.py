@@ -120,7 +120,7 @@ class Plant:
         site: As built.
         seed: Same seed and same pilots, same plant.
         appliances: ``False``: the buildings' base load alone (the same day without outside steps).
-        quiet: Times (from, to) in which no appliance is switched.
+        quiet: Times (from, to) in which no appliance is on.
         sky: Light on the roofs; by the seed where left out.
         length_s: For how long appliances and clouds are laid out.
     """

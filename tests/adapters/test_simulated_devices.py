@@ -17,7 +17,7 @@ from adapters.simulated.ev import EvType
 from adapters.simulated.household import Sky
 from adapters.simulated.modbus_devices import ModbusDevice
 from adapters.simulated.mqtt_meter import Broker, MqttMeter, find_mosquitto
-from adapters.simulated.opcua_dso import NAMESPACE, DsoServer
+from adapters.simulated.opcua_dso import NAMESPACE, DsoServer, port_of
 from adapters.simulated.plant import Plant
 from adapters.simulated.registers import SUNSPEC_BASE, sdm630, sunspec_inverter, sunspec_meter
 from cem.config.models import MqttValue
@@ -177,7 +177,7 @@ async def test_the_household_meter_publishes_json_and_plain_numbers():
 
 
 async def test_the_dso_serves_limit_flag_and_heartbeat_and_can_be_cut():
-    dso = DsoServer(free_port())
+    dso = DsoServer(f"opc.tcp://127.0.0.1:{free_port()}")
     await dso.start()
     beat = asyncio.create_task(dso.run())
     try:
@@ -194,13 +194,13 @@ async def test_the_dso_serves_limit_flag_and_heartbeat_and_can_be_cut():
                 first = await heartbeat.read_value()
                 await asyncio.sleep(1.2)
                 assert await heartbeat.read_value() > first
-            await dso.stop()
+            await dso.cut()
             with pytest.raises(OSError):
-                await asyncio.open_connection("127.0.0.1", dso.port)
-            await dso.start()
+                await asyncio.open_connection("127.0.0.1", port_of(dso.endpoint))
+            await dso.restore()
         await dso.set_limit(None)
         async with Client(dso.endpoint) as client:
-            node = client.get_node(dso._enabled.nodeid)
+            node = await client.nodes.objects.get_child([f"{index}:DSO", f"{index}:Enabled"])
             assert await node.read_value() is False
     finally:
         beat.cancel()

@@ -108,11 +108,16 @@ def test_the_household_is_unbalanced_steps_and_stays_inside_its_worst_case():
     assert max(max(calm.power_w(t)) for t in range(3600)) < 0.3 * 25.0 * 230.0
 
 
-def test_no_appliance_is_switched_in_a_quiet_time():
-    quiet = ((100.0, 900.0),)
-    for step in Household(3, 25.0, quiet=quiet).steps:
-        assert not 100.0 <= step.start_s <= 900.0
-        assert not 100.0 <= step.end_s <= 900.0
+def test_no_appliance_is_on_in_a_quiet_time():
+    household, calm = Household(3, 25.0, quiet=((100.0, 900.0),)), Household(3, 25.0, appliances=False)
+    assert all(household.power_w(t) == calm.power_w(t) for t in range(100, 900))
+    assert any(household.power_w(t) != calm.power_w(t) for t in range(900, 1800))
+
+
+def test_a_household_at_its_worst():
+    household = Household(3, 25.0)
+    household.worst = True
+    assert household.power_w(5.0) == PerPhase.same(25.0 * 230.0)
 
 
 def test_pv_follows_the_sky_and_the_battery_brings_the_meter_towards_zero():
