@@ -50,7 +50,7 @@ def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
             Text(evse["status"] or MISSING),
             _amps(evse["setpoint_a"]),
             _phases(evse["measured_a"]),
-            Text(evse["reason"] or ""),
+            Text(_why(evse)),
         )
     console.print(zones)
     console.print(evses)
@@ -71,7 +71,7 @@ def why(
     if json_output:
         _print_json({"evse": evse, **found})
         return
-    print(f"{evse}: {found['reason'] or 'nothing limits it now'}")
+    print(f"{evse}: {_why(found) or 'nothing limits it now'}")
     print(f"  status    {found['status'] or MISSING}")
     print(f"  may draw  {_amps(found['setpoint_a'])} A")
     print(f"  measured  {_phases(found['measured_a'])} A")
@@ -143,12 +143,18 @@ def _phases(value: Sequence[float | None] | float | None) -> str:
     return _amps(value)
 
 
+def _why(evse: Mapping[str, Any]) -> str:
+    binding = evse["binding"]
+    text = binding.get("text") if isinstance(binding, dict) else None
+    return str(text or evse["reason"] or "")
+
+
 def _words(value: object) -> str:
     match value:
         case None | "" | []:
             return "nothing"
         case dict():
-            return _pairs(value)
+            return _pairs({key: inner for key, inner in value.items() if key != "text"}) or "itself"
         case list():
             return ", ".join(_words(inner) for inner in value)
         case _:

@@ -7,7 +7,7 @@ from typing import Any
 from cem.ports import Event
 from cem.web.snapshot import SiteView
 
-SECTIONS = ("head", "zones", "evses", "limits", "csms", "events")
+SECTIONS = ("head", "zones", "evses", "limits", "devices", "csms", "events")
 MISSING = "–"
 MINUS = "−"
 
@@ -36,7 +36,8 @@ def draw(site_name: str, view: SiteView | None, state: Mapping[str, Any], events
         "head": _head(site_name, view, state),
         "zones": _card_grid("Zones", _zones(view.get("zones") or {})),
         "evses": _card("Charging points", _evses(view.get("evses") or {})),
-        "limits": _card("External limits", _things(view.get("external_limits") or {}, "No outside limit is set up.")),
+        "limits": _card("External limits", _limits(view.get("external_limits") or {})),
+        "devices": _card("Devices", _things(view.get("devices") or {}, "No device has answered yet.")),
         "csms": _card("Stations and operator", _things(view.get("csms") or {}, "Nothing to report.")),
         "events": _card("Recent events", _events(events)),
     }
@@ -61,7 +62,8 @@ def _head(site_name: str, view: SiteView, state: Mapping[str, Any]) -> str:
     colour, word = _HEALTH.get(str(state.get("status")), ("warn", str(state.get("status"))))
     stale = [str(zone_id) for zone_id, zone in (view.get("zones") or {}).items() if zone.get("stale")]
     if colour == "good" and stale:
-        colour, word = "warn", f"running, meter lost: {', '.join(stale)}"
+        colour, word = "warn", f"running, no fresh meter: {', '.join(stale)}"
+    problems = "".join(f'<li class="problem">{escape(str(problem))}</li>' for problem in view.get("problems") or ())
     cycle = view.get("cycle") or {}
     facts = [f"cycle p99 {cycle['p99_ms']:.0f}\u202fms"] if cycle.get("p99_ms") is not None else []
     time = str(view.get("time") or "")
@@ -69,6 +71,7 @@ def _head(site_name: str, view: SiteView, state: Mapping[str, Any]) -> str:
     return (
         f'<header><h1>{escape(site_name)}</h1><span class="badge {colour}" data-health="{escape(str(state.get("status")))}">'
         f'{escape(word)}</span><span class="facts">{" · ".join(facts)}</span></header>'
+        + (f'<ul class="problems">{problems}</ul>' if problems else "")
     )
 
 
@@ -94,7 +97,8 @@ def _zones(zones: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _zone(zone_id: str, zone: Mapping[str, Any], zones: Mapping[str, Mapping[str, Any]]) -> str:
-    stale = '<span class="badge bad">meter lost</span>' if zone.get("stale") else ""
+    meter = str(zone.get("meter") or "lost")
+    stale = f'<span class="badge bad">meter {escape(meter)}</span>' if zone.get("stale") else ""
     source = zone.get("limit_source")
     source = f'<span class="badge plain">limit set by {escape(str(source))}</span>' if source else ""
     path: list[str] = []
@@ -150,7 +154,7 @@ def _evses(evses: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _evse(evse_id: str, evse: Mapping[str, Any]) -> str:
-    status = str(evse.get("status") or "unknown")
+    status = str(evse.get("status") or ("unknown" if evse.get("online", True) else "offline"))
     lowered = status.lower()
     colour = next((c for c, words in _STATUS_COLOURS if any(word in lowered for word in words)), "plain")
     measured: Any = evse.get("measured_a")
@@ -165,8 +169,46 @@ def _evse(evse_id: str, evse: Mapping[str, Any]) -> str:
         f'<td><span class="badge {colour}">{escape(status)}</span></td>'
         f'<td class="num" data-label="may draw">{amps(evse.get("setpoint_a"))}</td>'
         f'<td class="num" data-label="measured">{drawn}</td>'
-        f'<td class="why">{escape(str(evse.get("reason") or ""))}</td></tr>'
+        f'<td class="why">{escape(why(evse))}{_fault(evse)}</td></tr>'
     )
+
+
+def why(evse: Mapping[str, Any]) -> str:
+    """The sentence that says what bound an EVSE; its code where there is no sentence."""
+    binding = evse.get("binding")
+    text = binding.get("text") if isinstance(binding, Mapping) else None
+    return str(text or evse.get("reason") or "")
+
+
+def _fault(evse: Mapping[str, Any]) -> str:
+    return f' <b class="fault">{escape(str(evse["fault"]))}</b>' if evse.get("fault") else ""
+
+
+_CHANNEL_COLOURS = {"limited": "warn", "failsafe": "bad", "init": "warn"}
+
+
+def _limits(limits: Mapping[str, Mapping[str, Any]]) -> str:
+    if not limits:
+        return '<p class="none">No outside limit is set up.</p>'
+    rows = []
+    for limit_id, limit in limits.items():
+        state = str(limit.get("state") or "unknown")
+        value = _with_unit(limit.get("value"), limit.get("unit"))
+        words = [f'<span class="badge {_CHANNEL_COLOURS.get(state, "good")}">{escape(_words(state))}</span>']
+        words.append(f"<b>{value}</b>" if limit.get("value") is not None else "no limit now")
+        where = " of ".join(str(limit[key]) for key in ("kind", "zone") if limit.get(key))
+        if where:
+            words.append(f'<span class="key">{escape(where)}</span>')
+        if limit.get("failsafe") is not None:
+            words.append(f'<span class="key">failsafe {_with_unit(limit["failsafe"], limit.get("unit"))}</span>')
+        if limit.get("problem"):
+            words.append(f'<span class="fault">{escape(str(limit["problem"]))}</span>')
+        rows.append(f'<dt>{escape(str(limit_id))}</dt><dd data-limit="{escape(str(limit_id))}">{" ".join(words)}</dd>')
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _with_unit(value: float | None, unit: object) -> str:
+    return kilowatts(value) if unit == "W" else amps(value)
 
 
 def _things(things: Mapping[str, Any], nothing: str) -> str:
@@ -187,6 +229,8 @@ def _value(name: str, value: Any) -> str:
             return amps(value)
         case int() | float() if name.endswith("_w"):
             return kilowatts(value)
+        case int() | float() if name.endswith("_percent"):
+            return f"{value:.0f}\u202f%"
         case int() | float() if name.endswith("_s"):
             return f"{value:.0f}\u202fs"
         case dict():
@@ -202,7 +246,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _words(key: str) -> str:
-    for suffix in ("_a", "_w", "_s", "_utc"):
+    for suffix in ("_a", "_w", "_s", "_utc", "_percent"):
         key = key.removesuffix(suffix)
     return key.replace("_", " ")
 

@@ -32,6 +32,7 @@ def make_view(setpoint_a=13.0, *, stale=False):
                 "measured_a": [22.5, None, 3.0],
                 "granted_a": [setpoint_a, setpoint_a, 0.0],
                 "reserved_a": [0.0, 6.0, 0.0],
+                "meter": "lost" if stale else "good",
                 "stale": stale,
             },
         },
@@ -41,8 +42,8 @@ def make_view(setpoint_a=13.0, *, stale=False):
                 "phases": 3,
                 "setpoint_a": setpoint_a,
                 "measured_a": [12.8, 12.9, 12.7],
-                "reason": "held to 13 A by the main fuse on L1",
-                "binding": "fuse",
+                "reason": "zone_current",
+                "binding": {"text": "held to 13 A by the main fuse on L1", "zone": "site", "source": "fuse"},
             },
             "CS2/1": {
                 "status": "SuspendedEV",
@@ -53,12 +54,16 @@ def make_view(setpoint_a=13.0, *, stale=False):
                 "binding": "dso",
             },
         },
-        "external_limits": {"dso": {"state": "limited", "value_w": 4200.0, "active": True, "until_s": 118.0}},
+        "external_limits": {
+            "dso": {"zone": "site", "kind": "import", "unit": "W", "state": "limited", "value": 4200.0, "failsafe": 0.0}
+        },
+        "devices": {"grid_meter": {"age_s": 0.4, "total_power_w": -820.0, "soc_percent": None}},
         "csms": {
             "listen": "ws://0.0.0.0:9000/ocpp",
             "stations": {"CS1": "2.0.1 online", "CS2": "1.6 online"},
             "upstream": {"id": "cloud", "up": False},
         },
+        "problems": ["the disk is 91 % full"] if stale else [],
     }
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
@@ -51,11 +51,13 @@ def test_page_shows_the_site_and_follows_it(browser, server, tmp_path):
     expect(evse.locator("td").nth(2)).to_have_text(re.compile(r"13\.0\sA"))
     expect(page.locator("[data-evse='CS2/1']")).to_contain_text("<script>alert(1)</script> paused")
     expect(page.locator("ul.events")).to_contain_text("limit 4.2 kW")
+    expect(page.locator("[data-limit=dso]")).to_contain_text(re.compile(r"limited\s*4\.2\skW"))
     page.screenshot(path=tmp_path / "wide.png", full_page=True)
 
     server.cell.set(make_view(6.0, stale=True))
     expect(evse.locator("td").nth(2)).to_have_text(re.compile(r"6\.0\sA"), timeout=4000)
     expect(zone.locator(".badge.bad")).to_have_text("meter lost")
+    expect(page.locator(".problems")).to_contain_text("the disk is 91 % full")
     # No more cycles: the page itself must say so.
     expect(page.locator("[data-health=stalled]")).to_have_text("control stalled", timeout=6000)
 

@@ -1,0 +1,111 @@
+"""The command line as a person uses it: real processes, their output and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cem.store import Session
+from tests.web.conftest import make_view
+
+CEM = Path(sys.executable).with_name("cem")
+
+
+def cem(*words, **environment):
+    return subprocess.run(
+        [CEM, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "160", **environment},
+    )
+
+
+def test_status_shows_zones_and_charging_points(server):
+    server.cell.set(make_view(13.0, stale=True))
+    result = cem("status", "--url", server.web.url)
+    assert result.returncode == 0, result.stderr
+    (garage,) = [line for line in result.stdout.splitlines() if "garage" in line]
+    assert "20.0 20.0 20.0" in garage
+    assert "22.5 - 3.0" in garage, "missing is a dash, not 0"
+    assert "meter lost" in garage
+    assert "held to 13 A by the main fuse on L1" in result.stdout
+    assert "<script>alert(1)</script> paused" in result.stdout
+    assert json.loads(cem("status", "--json", CEM_URL=server.web.url).stdout) == make_view(13.0, stale=True)
+
+
+def test_why_names_what_bound_an_evse(server):
+    server.cell.set(make_view())
+    result = cem("why", "CS1/1", "--url", server.web.url)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("CS1/1: held to 13 A by the main fuse on L1\n")
+    assert "zone site, source fuse" in result.stdout
+    found = json.loads(cem("why", "CS2/1", "--json", "--url", server.web.url).stdout)
+    assert (found["evse"], found["binding"]) == ("CS2/1", "dso")
+    unknown = cem("why", "CS9/1", "--url", server.web.url)
+    assert unknown.returncode == 1
+    assert "there is no EVSE 'CS9/1' at this site; known: CS1/1, CS2/1" in unknown.stderr
+
+
+def test_sessions_and_events_are_listed(server):
+    now = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+    server.sessions = [
+        Session(
+            "s1", "CS1", "CS1/1", "7", open=False, updated_utc=now, stopped_utc=now, energy_wh=12345.0, reason="Local"
+        )
+    ]
+    listed = cem("sessions", "list", "--url", server.web.url)
+    assert listed.returncode == 0, listed.stderr
+    assert "12.35" in listed.stdout
+    assert "2026-11-22T09:30:00" in listed.stdout
+    (session,) = json.loads(cem("sessions", "list", "--json", "--url", server.web.url).stdout)
+    assert session["energy_wh"] == 12345.0
+    assert "2026-11-22T10:14:00Z  external_limit     dso: limit 4.2 kW" in cem("events", "--url", server.web.url).stdout
+    (event,) = json.loads(cem("events", "--json", "--url", server.web.url).stdout)
+    assert event["code"] == "external_limit"
+
+
+def test_nobody_answers_is_said_for_an_installer():
+    result = cem("status", "--url", "http://127.0.0.1:1")
+    assert result.returncode == 1
+    assert result.stderr.startswith("cem: no controller answers at http://127.0.0.1:1")
+    assert "Traceback" not in result.stderr
+
+
+def test_before_the_first_cycle_the_controller_says_so(server):
+    result = cem("status", "--url", server.web.url)
+    assert result.returncode == 1
+    assert "has not completed its first cycle" in result.stderr
+
+
+def test_version():
+    assert json.loads(cem("version", "--json").stdout)["version"] in cem("version").stdout
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_bad_site_file_exits_78(tmp_path, command):
+    site = tmp_path / "site.yaml"
+    site.write_text("version: 1\nsite: {name: X, grid_connection: {fuse: 35}}\n")
+    result = cem(command, str(site))
+    assert result.returncode == 78, result.stderr
+    assert f"{site}:2:" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_words_exit_2():
+    for words in (["bogus"], ["status", "--bogus"], ["why"], []):
+        assert cem(*words).returncode == 2, words
+
+
+def test_check_does_not_import_what_it_does_not_need():
+    script = (
+        "import sys; from cem.cli import make_app; make_app(['check']); "
+        "print([m for m in ('nicegui', 'fastapi', 'asyncua', 'pymodbus', 'websockets', 'httpx') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
