@@ -1,5 +1,7 @@
 """Who fits: strictly in order, everybody who still finds room for what it needs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cem.core.topology import EPS_A, Bools, Floats, Ints, Uses
@@ -7,44 +9,82 @@ from cem.core.topology import EPS_A, Bools, Floats, Ints, Uses
 FITS = -1
 """Marks an EVSE that lacked no room."""
 
+_FEW = 100  # below this many, one after the other is as quick as all at once
+
 
 def take_in_order(
-    use: Uses, asks: Bools, order: Ints, *, take_a: Floats, need_a: Floats, room_a: Floats
+    use: Uses, asks: Bools, keys: Sequence[Floats | Ints | Bools], *, take_a: Floats, need_a: Floats, room_a: Floats
 ) -> tuple[Bools, Ints]:
     """Go through the EVSEs in order; each that finds room for ``need_a`` in all its rows takes ``take_a`` of it.
 
     Args:
         use: Coefficients.
         asks: Who asks at all.
-        order: EVSE indices, the first served first.
-        take_a: What each takes.
+        keys: The order, smallest first, as for ``numpy.lexsort``: the last key counts most; then the index.
+        take_a: What each takes, 0 or more.
         need_a: The room each must find, not below ``take_a``.
         room_a: Room in each row.
 
     Returns:
-        Who got in, and for those who did not the first of their rows that lacked room (else ``FITS``).
+        Who got in, and for those who did not one of their rows that lacked room (else ``FITS``).
     """
     lacking = np.full(use.n, FITS, dtype=np.int64)
-    everybody = use.load(np.where(asks, need_a, 0.0))
-    scarce = everybody > room_a + EPS_A
-    contested = use.only(scarce[use.row] & asks[use.evse])
-    if contested.evse.size == 0:
-        return asks.copy(), lacking
-    contenders = np.zeros(use.n, dtype=np.bool_)
-    contenders[contested.evse] = True
-    first = np.searchsorted(contested.evse, np.arange(use.n + 1)).tolist()
-    rows, coefs = contested.row.tolist(), contested.coef.tolist()
-    left = room_a.tolist()
-    taken = asks.copy()
-    need, take = need_a.tolist(), take_a.tolist()
-    for i in order[contenders[order]].tolist():
-        entries = range(first[i], first[i + 1])
-        for k in entries:
-            if coefs[k] * need[i] > left[rows[k]] + EPS_A:
+    wanted = np.where(asks, need_a, 0.0)
+    scarce = use.load(wanted) > room_a + EPS_A
+    scarce |= room_a < -EPS_A
+    use = use.where(scarce[use.row] & asks[use.evse])
+    if use.evse.size:
+        contend = np.zeros(use.n, dtype=np.bool_)
+        contend[use.evse] = True
+        order = contend.nonzero()[0]
+        order = order[np.lexsort([key[order] for key in keys])]
+        left = room_a.copy()
+        while order.size > _FEW:
+            before = order.size
+            use, order = _settle(use, order, take_a, need_a, left, lacking)
+            if order.size > before * 3 // 4:
+                break
+        _one_by_one(use, order, take_a, need_a, left, lacking)
+    return asks & (lacking == FITS), lacking
+
+
+def _settle(use: Uses, order: Ints, take_a: Floats, need_a: Floats, left: Floats, lacking: Ints) -> tuple[Uses, Ints]:
+    """Settle at once all whose turn cannot change their fate; ``left`` and ``lacking`` are updated.
+
+    Who fits even if all before it get in, gets in. What those take is then truly gone for all after them, and takes
+    nothing from anybody before them, because the sum that fitted had those in it. Who does not fit alone in what
+    is then left stays out. The first in the order is always one or the other.
+    """
+    place = np.empty(use.n, dtype=np.int64)
+    place[order] = np.arange(order.size)
+    by_place = place[use.evse].argsort(kind="stable")
+    by_row = by_place[use.row[by_place].argsort(kind="stable")]
+    evse, row, coef = use.evse[by_row], use.row[by_row], use.coef[by_row]
+    takes = coef * take_a[evse]
+    taken_before = takes.cumsum() - takes
+    start = np.concatenate(((0,), (row[1:] != row[:-1]).nonzero()[0] + 1))
+    taken_before -= np.repeat(taken_before[start], np.diff(np.append(start, row.size)))
+    in_doubt = np.zeros(use.n, dtype=np.bool_)
+    in_doubt[evse[taken_before + coef * need_a[evse] > left[row] + EPS_A]] = True
+
+    left -= np.bincount(row, weights=np.where(in_doubt[evse], 0.0, takes), minlength=use.rows)
+    short = (in_doubt[evse] & (coef * need_a[evse] > left[row] + EPS_A)).nonzero()[0]
+    lacking[evse[short]] = row[short]
+    in_doubt[evse[short]] = False
+    return use.where(in_doubt[use.evse]), order[in_doubt[order]]
+
+
+def _one_by_one(use: Uses, order: Ints, take_a: Floats, need_a: Floats, left: Floats, lacking: Ints) -> None:
+    """Go through the rest in order."""
+    first = use.evse.searchsorted(order).tolist()
+    behind = use.evse.searchsorted(order, side="right").tolist()
+    rows, room = use.row.tolist(), left.tolist()
+    takes, needs = (use.coef * take_a[use.evse]).tolist(), (use.coef * need_a[use.evse]).tolist()
+    for i, a, b in zip(order.tolist(), first, behind, strict=True):
+        for k in range(a, b):
+            if needs[k] > room[rows[k]] + EPS_A:
                 lacking[i] = rows[k]
-                taken[i] = False
                 break
         else:
-            for k in entries:
-                left[rows[k]] -= coefs[k] * take[i]
-    return taken, lacking
+            for k in range(a, b):
+                room[rows[k]] -= takes[k]

@@ -106,13 +106,13 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
     use = uses(topology, request.phases, request.n_phases)
     room_a = cap if request.fixed_a is None else cap - use.load(request.fixed_a)
     can = request.wants & (lowest <= highest)
-    use = use.only(can[use.evse])
+    use = use.where(can[use.evse])
 
-    order = _order(running, priority, request.urgency, request.waiting_s)
+    keys = _keys(running, priority, request.urgency, request.waiting_s)
     need = lowest if start_margin_a == 0 else np.where(running, lowest, lowest + start_margin_a)
-    admitted, lacking = take_in_order(use, can, order, take_a=lowest, need_a=need, room_a=room_a)
+    admitted, lacking = take_in_order(use, can, keys, take_a=lowest, need_a=need, room_a=room_a)
 
-    use = use.only(admitted[use.evse])
+    use = use.where(admitted[use.evse])
     low = np.where(admitted, lowest, 0.0)
     level, binding = _by_class(
         use, low, np.where(admitted, highest, 0.0), weight=weight, priority=priority, room_a=room_a
@@ -188,10 +188,10 @@ def raise_within(
     least = np.where(starts, np.minimum(_in_steps(min_a, target_a, step)[0], target_a), start_a)
     low = np.maximum(held, least)
     jump = np.where(rises, low - held, 0.0)
-    rises, _ = take_in_order(use, rises, np.lexsort((-priority,)), take_a=jump, need_a=jump, room_a=room_a)
+    rises, _ = take_in_order(use, rises, (-priority,), take_a=jump, need_a=jump, room_a=room_a)
     low = np.where(rises, low, held)
     others = room_a + use.load(np.where(rises, held, 0.0))
-    use = use.only(rises[use.evse])
+    use = use.where(rises[use.evse])
     most = np.where(rises, np.maximum(target_a, low), low)
     level, _ = _by_class(use, low, most, weight=weight, priority=priority, room_a=others)
 
@@ -227,14 +227,14 @@ def _floor(level: Floats, low: Floats, step: Floats) -> Floats:
     return np.where(step > 0, np.maximum(np.floor(level / unit + EPS_A) * unit, low), level)
 
 
-def _order(running: Bools, priority: Ints, urgency: Floats | None, waiting_s: Floats | None) -> Ints:
-    """The order of admission: running first, higher class, more urgent, longer waiting, lower index."""
-    keys: list[Floats | Ints | Bools] = [-priority, ~running]
+def _keys(
+    running: Bools, priority: Ints, urgency: Floats | None, waiting_s: Floats | None
+) -> list[Floats | Ints | Bools]:
+    """The order of admission, what counts least first: longer waiting, more urgent, higher class, running."""
+    keys: list[Floats | Ints | Bools] = [] if waiting_s is None else [-waiting_s]
     if urgency is not None:
-        keys.insert(0, urgency)
-    if waiting_s is not None:
-        keys.insert(0, -waiting_s)
-    return np.lexsort(keys)
+        keys.append(urgency)
+    return [*keys, -priority, ~running]
 
 
 def _by_class(
@@ -279,8 +279,8 @@ def _whole_steps(
         left = room_a - use.load(occupied)
         tight = (use.coef * takes[use.evse] > left[use.row] + EPS_A) & asks[use.evse]
         asks[use.evse[tight]] = False
-        order = np.lexsort((-lost, current / weight, -priority))
-        taken, _ = take_in_order(use, asks, order, take_a=takes, need_a=takes, room_a=left)
+        keys = (-lost, current / weight, -priority)
+        taken, _ = take_in_order(use, asks, keys, take_a=takes, need_a=takes, room_a=left)
         lost = np.where(taken, lost - (stepped - current), lost)
         current = np.where(taken, stepped, current)
         asks = taken & (current < most - EPS_A)

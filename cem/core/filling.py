@@ -6,6 +6,10 @@ with them settled the other rows saturate at the same level or higher, so a few 
 Coefficients of any size keep this exact (free disposal, Radunovic and Le Boudec); negative ones would not.
 """
 
+import math
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from cem.core.topology import Bools, Floats, Ints, Topology, Uses, uses
@@ -44,62 +48,110 @@ def water_fill(
 
 def fill(use: Uses, lb: Floats, ub: Floats, weight: Floats, cap: Floats) -> tuple[Floats, Ints]:
     """``water_fill`` on coefficients made before."""
-    level = ub.copy()
+    current = ub.copy()
     binding = np.full(use.n, OWN_MAX, dtype=np.int64)
     gain = ub - lb
     slack = np.maximum(cap - use.load(lb), 0.0)
-    could_bind = use.load(gain) > slack
-    use = use.only(could_bind[use.row] & (gain[use.evse] > 0))
+    most = use.load(gain)
+    if math.isnan(slack.min() + most.min()):
+        raise ValueError("a limit, bound or coefficient of the allocation is not a number")
+    could_bind = most > slack
+    use = use.where(could_bind[use.row] & (gain[use.evse] > 0))
+    if use.evse.size == 0:
+        return current, binding
+    if not weight[use.evse].min() > 0:
+        raise ValueError("a weight of the allocation is not a number above 0")
     low, high = lb / weight, ub / weight
+    changes = _changes(use, low, high, weight)
     while use.evse.size:
-        row_level = _saturation(use, low, high, weight, slack)
-        first = np.flatnonzero(np.concatenate(([True], use.evse[1:] != use.evse[:-1])))
-        levels = row_level[use.row]
+        full_at = _saturation(changes, slack, use.rows)
+        levels = full_at[use.row]
         mine = np.full(use.n, np.inf)
-        mine[use.evse[first]] = np.minimum.reduceat(levels, first)
-        near = mine * (1 + _SAME) + _SAME
+        np.minimum.at(mine, use.evse, levels)
+        mine_here = mine[use.evse]
+        held_at = mine_here + _SAME * (1 + np.abs(mine_here))
 
-        # A row settles its members when none of those that move with it is held lower elsewhere.
-        elsewhere = (near[use.evse] < levels) & (low[use.evse] < levels) & (high[use.evse] > mine[use.evse])
-        settles = np.isfinite(row_level)
+        # A row settles its members where none of those that move with it is held lower elsewhere.
+        stays = held_at >= levels
+        elsewhere = ~stays & (low[use.evse] < levels) & (high[use.evse] > mine_here)
+        settles = full_at < np.inf
         settles[use.row[elsewhere]] = False
-        held = settles[use.row] & (levels <= near[use.evse])
-        done = np.zeros(use.n, dtype=np.bool_)
-        done[use.evse[held]] = True
-        full = (mine >= high) & np.isin(np.arange(use.n), use.evse[first])
+        held = (settles[use.row] & stays).nonzero()[0]
+        full = (mine >= high)[use.evse].nonzero()[0]
+        settled = np.concatenate((use.evse[held], use.evse[full]))
         binding[use.evse[held]] = use.row[held]
-        binding[full] = OWN_MAX
-        done |= full
-        level[done] = np.clip(weight[done] * np.minimum(mine[done], high[done]), lb[done], ub[done])
+        binding[use.evse[full]] = OWN_MAX
+        current[settled] = np.minimum(np.maximum(weight * np.minimum(mine, high), lb), ub)[settled]
 
-        gone = done[use.evse]
-        spent = Uses(use.n, use.rows, use.evse[gone], use.row[gone], use.coef[gone])
-        slack = np.maximum(slack - spent.load(np.where(done, level - lb, 0.0)), 0.0)
-        use = use.only(~gone & np.isfinite(levels))
-    return level, binding
+        rises = np.zeros(use.n)
+        rises[settled] = (current - lb)[settled]
+        open_ = np.ones(use.n, dtype=np.bool_)
+        open_[settled] = False
+        slack = np.maximum(slack - use.load(rises), 0.0)
+        use = use.where(open_[use.evse] & (levels < np.inf))
+        if use.evse.size:
+            changes = changes.where(open_[changes.evse] & (full_at < np.inf)[changes.row])
+    return current, binding
 
 
-def _saturation(use: Uses, low: Floats, high: Floats, weight: Floats, slack: Floats) -> Floats:
-    """The level at which each row is full; infinite where its members cannot fill it."""
-    # Each entry starts to draw at its low level and stops to rise at its high one: two changes of the row's slope.
-    at = np.concatenate((low[use.evse], high[use.evse]))
-    slope = use.coef * weight[use.evse]
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """Where the slope of a row's draw over its level changes: a member starts to rise, or stops.
+
+    Attributes:
+        row: Ascending.
+        evse: Whose change.
+        at: Level of the change, ascending within a row.
+        slope: By how much the slope changes; the changes of one row add up to 0.
+    """
+
+    row: Ints
+    evse: Ints
+    at: Floats
+    slope: Floats
+
+    def where(self, keep: Bools) -> "_Changes":
+        k = keep.nonzero()[0]
+        return _Changes(self.row[k], self.evse[k], self.at[k], self.slope[k])
+
+
+def _changes(use: Uses, low: Floats, high: Floats, weight: Floats) -> _Changes:
+    """All changes of slope, by row and then by level."""
+    at = np.concatenate((low, high))
+    rank = np.empty(at.size, dtype=_small(at.size))
+    rank[at.argsort()] = np.arange(at.size)
+    mine = np.concatenate((use.evse, use.evse + use.n))
     row = np.concatenate((use.row, use.row))
-    order = np.lexsort((at, row))
-    at, row = at[order], row[order]
-    rising = np.cumsum(np.concatenate((slope, -slope))[order])
-    start = np.flatnonzero(np.concatenate(([True], row[1:] != row[:-1])))
-    size = np.diff(np.append(start, row.size))
-    # The slopes of a whole row add up to 0, so one cumulative sum serves all rows; likewise below, less its own start.
-    drawn = np.concatenate(([0.0], np.cumsum(rising[:-1] * np.diff(at))))
-    drawn -= np.repeat(drawn[start], size)
-    below = np.add.reduceat((drawn < np.repeat(slack[row[start]], size)).astype(np.int64), start)
-    level = np.full(use.rows, np.inf)
-    fills = below < size
-    # ``last`` is the last change of slope before the row is full (its first, where there is no room at all).
-    last = start[fills] + np.maximum(below[fills] - 1, 0)
-    rows = row[start[fills]]
-    steep = rising[last]
-    rest = slack[rows] - drawn[last]
-    level[rows] = at[last] + np.divide(rest, steep, out=np.zeros_like(rest), where=rest > 0)
-    return level
+    slope = use.coef * weight[use.evse]
+    # Two stable sorts of small integers, the finer key first: numpy sorts these by radix.
+    order = rank[mine].argsort(kind="stable")
+    order = order[row.astype(_small(use.rows))[order].argsort(kind="stable")]
+    evse = np.concatenate((use.evse, use.evse))
+    return _Changes(row[order], evse[order], at[mine[order]], np.concatenate((slope, -slope))[order])
+
+
+def _small(size: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint16 if size <= 1 << 16 else np.uint32
+
+
+def _saturation(changes: _Changes, slack: Floats, rows: int) -> Floats:
+    """The level at which each row is full; infinite where its members cannot fill it."""
+    at = changes.at
+    rising = changes.slope.cumsum()
+    # The slope at the end of a row is 0, so one sum runs through all rows and never falls.
+    drawn = np.zeros(at.size)
+    np.cumsum(rising[:-1] * (at[1:] - at[:-1]), out=drawn[1:])
+    last = (changes.row[1:] != changes.row[:-1]).nonzero()[0]
+    end = np.concatenate((last, (at.size - 1,)))
+    start = np.concatenate(((0,), last + 1))
+    row = changes.row[start]
+    full = drawn[start] + slack[row]
+    after = drawn.searchsorted(full)
+    before = np.maximum(after - 1, start)
+    rest, steep = full - drawn[before], rising[before]
+    rises = (rest > 0) & (steep > 0)
+    level = at[before] + np.where(rises, rest, 0.0) / np.where(rises, steep, 1.0)
+    level[after > end] = np.inf
+    full_at = np.full(rows, np.inf)
+    full_at[row] = level
+    return full_at

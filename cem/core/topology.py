@@ -136,9 +136,10 @@ class Uses:
         loads = np.bincount(self.row, weights=self.coef * current_a[self.evse], minlength=self.rows)
         return loads.astype(np.float64, copy=False)
 
-    def only(self, keep: Bools) -> "Uses":
+    def where(self, keep: Bools) -> "Uses":
         """The entries where ``keep`` holds."""
-        return Uses(self.n, self.rows, self.evse[keep], self.row[keep], self.coef[keep])
+        k = keep.nonzero()[0]  # indices: numpy gathers by them several times faster than by a mask
+        return Uses(self.n, self.rows, self.evse[k], self.row[k], self.coef[k])
 
 
 def uses(topology: Topology, phases: Bools, n_phases: Floats | None = None) -> Uses:
@@ -153,8 +154,9 @@ def uses(topology: Topology, phases: Bools, n_phases: Floats | None = None) -> U
     counts[:, :SUM] = phases
     counts[:, SUM] = counts[:, :SUM].sum(axis=1) if n_phases is None else n_phases
     coef = (counts[topology.evse] * topology.factor[:, None]).ravel()
-    row = (4 * topology.scope[:, None] + np.arange(4)).ravel()
-    return Uses(topology.n, topology.rows, np.repeat(topology.evse, 4), row, coef).only(coef > 0)
+    k = coef.nonzero()[0]
+    pair, family = k >> 2, k & 3
+    return Uses(topology.n, topology.rows, topology.evse[pair], 4 * topology.scope[pair] + family, coef[k])
 
 
 def room(

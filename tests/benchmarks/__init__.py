@@ -1,0 +1,1 @@
+"""Figures measured on this machine. A module here with ``run()`` is one benchmark; its name is the module's."""

@@ -1,0 +1,120 @@
+"""The allocation against answers found in other ways: linear programs, plain loops, trying every subset."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from cem.core.admission import FITS, take_in_order
+from cem.core.allocation import share
+from cem.core.topology import EPS_A, uses
+from tests.properties.lp_oracle import coefficients, max_min_by_lps
+from tests.properties.random_trees import Case, cases, random_case
+from tests.properties.test_allocation_properties import classes_of, least_most, weights_of
+
+TREES = 500
+
+
+def _sizes(seed: int) -> tuple[int, int]:
+    rng = np.random.default_rng(10**6 + seed)
+    return int(rng.integers(1, 61)), int(rng.integers(1, 13))
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_levels_equal_a_sequence_of_linear_programs(tenth: int) -> None:
+    """500 random three-phase trees, up to 60 EVSEs and 12 zones; strict classes one after the other."""
+    worst = 0.0
+    for seed in range(tenth * TREES // 10, (tenth + 1) * TREES // 10):
+        case = random_case(seed, *_sizes(seed), whole=seed % 2 == 0, classes=3)
+        got = share(case.topology, case.request, case.cap)
+        matrix, weight, rank = coefficients(case.site, case.groups), weights_of(case.request), classes_of(case.request)
+        least, most = least_most(case.request)
+        lb, ub = np.where(got.admitted, least, 0.0), np.where(got.admitted, most, 0.0)
+        expected = lb.copy()
+        for one in sorted(np.unique(rank[got.admitted]).tolist(), reverse=True):
+            mine = got.admitted & (rank == one)
+            left = case.cap - matrix[:, ~mine] @ expected[~mine]
+            expected[mine] = max_min_by_lps(matrix[:, mine], lb[mine], ub[mine], weight[mine], left)
+        worst = max(worst, float(np.max(np.abs(got.level_a - expected))))
+    assert worst < 1e-6
+
+
+def _admit_by_hand(case: Case, margin_a: float = 0.0) -> np.ndarray:
+    """The stated order, one EVSE after the other, on the dense matrix."""
+    request, matrix, rank = case.request, coefficients(case.site, case.groups), classes_of(case.request)
+    least, most = least_most(request)
+    assert request.running is not None
+    assert request.urgency is not None
+    assert request.waiting_s is not None
+    order = sorted(
+        np.flatnonzero(request.wants & (least <= most)).tolist(),
+        key=lambda i: (not request.running[i], -rank[i], request.urgency[i], -request.waiting_s[i], i),  # type: ignore[index]
+    )
+    left, admitted = case.cap.copy(), np.zeros(case.topology.n, dtype=bool)
+    for i in order:
+        need = least[i] + (0.0 if request.running[i] else margin_a)
+        rows = matrix[:, i] > 0
+        if np.all(matrix[rows, i] * need <= left[rows] + EPS_A):
+            admitted[i] = True
+            left[rows] -= matrix[rows, i] * least[i]
+    return admitted
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases(whole=False))
+def test_admission_follows_the_stated_order(case: Case) -> None:
+    assert np.array_equal(share(case.topology, case.request, case.cap).admitted, _admit_by_hand(case))
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(whole=False))
+def test_a_start_needs_more_room_than_staying_on(case: Case) -> None:
+    got = share(case.topology, case.request, case.cap, start_margin_a=1.0)
+    assert np.array_equal(got.admitted, _admit_by_hand(case, 1.0))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_admission_of_hundreds_follows_the_stated_order(seed: int) -> None:
+    """Beyond a hundred contenders many are settled at once; the outcome is that of one after the other."""
+    case = random_case(seed, 400, 12, whole=seed % 2 == 0)
+    for margin_a in (0.0, 1.0):
+        got = share(case.topology, case.request, case.cap * 0.5, start_margin_a=margin_a)
+        halved = Case(case.site, case.groups, case.topology, case.request, case.cap * 0.5)
+        assert np.array_equal(got.admitted, _admit_by_hand(halved, margin_a))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(max_evses=10, max_zones=5))
+def test_admission_is_the_best_subset_for_its_order(case: Case) -> None:
+    """Brute force over all subsets: of those whose minima fit, the one that is first in the order wins."""
+    request, matrix, rank = case.request, coefficients(case.site, case.groups), classes_of(case.request)
+    least, most = least_most(request)
+    asks = np.flatnonzero(request.wants & (least <= most)).tolist()
+    assert request.running is not None
+    assert request.urgency is not None
+    assert request.waiting_s is not None
+    keys = {i: (not request.running[i], -rank[i], request.urgency[i], -request.waiting_s[i], i) for i in asks}
+    order = sorted(asks, key=keys.__getitem__)
+    best: tuple[int, ...] = ()
+    for chosen in itertools.product((1, 0), repeat=len(order)):
+        picked = np.array([i for i, yes in zip(order, chosen, strict=True) if yes], dtype=int)
+        rows = matrix[:, picked].any(axis=1)
+        if np.all((matrix[:, picked] @ least[picked])[rows] <= case.cap[rows] + EPS_A):
+            best = max(best, chosen)
+    expected = {i for i, yes in zip(order, best, strict=True) if yes}
+    assert set(np.flatnonzero(share(case.topology, request, case.cap).admitted).tolist()) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(whole=False, max_evses=40))
+def test_lacking_names_a_row_of_that_evse(case: Case) -> None:
+    request = case.request
+    use = uses(case.topology, request.phases, request.n_phases)
+    taken, lacking = take_in_order(
+        use, request.wants, [-request.max_a], take_a=request.min_a, need_a=request.min_a, room_a=case.cap
+    )
+    matrix = coefficients(case.site, case.groups)
+    for i in np.flatnonzero(request.wants):
+        assert taken[i] == (lacking[i] == FITS)
+        assert taken[i] or matrix[lacking[i], i] > 0
