@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -58,11 +58,21 @@ def load_site_file(
         mark = typed.mark(finding.path)
         place = dotted(finding.path)
         problems.append(Problem(mark.file, mark.line, mark.column, place, finding.message, finding.severity))
+    problems = [_without(source.secrets, problem) for problem in problems]
     problems = sorted(dict.fromkeys(problems), key=lambda p: (p.file != str(path), p.file, p.line, p.column))
     if file is None or any(problem.severity == "error" for problem in problems):
         raise ConfigError(tuple(problems))
     assert isinstance(file, SiteFile)  # noqa: S101 - for the type checker
     return LoadedSite(file, build_site(file), tuple(problems), path)
+
+
+def _without(secrets: Collection[str], problem: Problem) -> Problem:
+    """A secret that stands where a name or number belongs would be quoted; shorter ones hide nothing."""
+    message = problem.message
+    for secret in secrets:
+        if len(secret) > 3:
+            message = message.replace(secret, "(secret)")
+    return replace(problem, message=message)
 
 
 def shipped_models() -> frozenset[str] | None:

@@ -22,11 +22,16 @@ class TagError(Exception):
 
 
 class Tags:
-    """Looks up environment variables and secrets; each secrets file is read once."""
+    """Looks up environment variables and secrets; each secrets file is read once.
+
+    Attributes:
+        given: Every secret given out, so that none of them is ever printed.
+    """
 
     def __init__(self, environ: Mapping[str, str], report: Report) -> None:
         self._environ = environ
         self._report = report
+        self.given: set[str] = set()
         self._secrets: dict[pathlib.Path, Mapping[str, str]] = {}
 
     def env(self, text: str) -> str:
@@ -55,6 +60,7 @@ class Tags:
         value = self._secrets[file].get(name)
         if value is None:
             raise TagError(f"no secret '{name}' in {file}; add a line '{name}: ...' there")
+        self.given.add(value)
         return value
 
     def _read(self, file: pathlib.Path, mark: Mark, path: Path) -> Mapping[str, str]:

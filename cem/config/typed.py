@@ -106,7 +106,8 @@ class Typed:
     def _section(self, tree: Tree, model: type[BaseModel], path: Path) -> Any:
         if not isinstance(tree, Section):
             names = ", ".join(list(model.model_fields)[:3])
-            return self.report(path, f"wanted is a section with keys such as {names}", tree.mark)
+            empty = "nothing is given; " if isinstance(tree, Scalar) and tree.is_null else ""
+            return self.report(path, f"{empty}wanted is a section with keys such as {names}", tree.mark)
         data: dict[str, Any] = {}
         given = {pair.key for pair in tree.pairs}
         for pair in tree.pairs:
@@ -145,7 +146,8 @@ class Typed:
 
     def _list(self, tree: Tree, item: Any, path: Path) -> Any:
         if not isinstance(tree, Listing):
-            return self.report(path, "wanted is a list: lines that begin with '- '", tree.mark)
+            empty = "nothing is given; " if isinstance(tree, Scalar) and tree.is_null else ""
+            return self.report(path, f"{empty}wanted is a list: lines that begin with '- '", tree.mark)
         return [self._value(entry, item, (*path, i)) for i, entry in enumerate(tree.items)]
 
     def _table(self, tree: Tree, key_type: Any, value_type: Any, path: Path) -> Any:

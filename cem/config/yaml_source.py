@@ -25,6 +25,24 @@ _KNOWN = frozenset(
 )
 
 
+_REMEDIES = (
+    ("'\\t'", "a tab; YAML is indented by spaces only", False),
+    (
+        "mapping values are not allowed",
+        "a ':' where none may stand; put the text in quotes or correct the indentation",
+        False,
+    ),
+    ("but found another document", "a second document ('---'); a site file is one document", False),
+    ("while scanning a quoted scalar", "quotes that are never closed", True),
+    ("while parsing a flow mapping", "a '{' that is not closed, or a ',' missing behind it", True),
+    ("while parsing a flow sequence", "a '[' that is not closed, or a ',' missing behind it", True),
+    ("while parsing a block", "the indentation does not fit the lines above", False),
+    ("could not find expected ':'", "a line without ':' behind its key, or a text that goes on", True),
+    ("undefined alias", "an alias (*name) whose anchor (&name) does not stand above it", False),
+)
+"""A sign of PyYAML's words, what to tell instead, and whether the place where the thing began says more."""
+
+
 class _TooBigError(Exception):
     """The document, written out, is too large or too deep."""
 
@@ -48,13 +66,18 @@ class YamlSource:
             )
             return Broken(mark)
 
+    @property
+    def secrets(self) -> set[str]:
+        """Every secret that was given out."""
+        return self._tags.given
+
     def _report(self, mark: Mark, path: Path, message: str, severity: str = "error") -> None:
         self.problems.append(Problem(mark.file, mark.line, mark.column, dotted(path), message, severity))
 
     def _read(self, file: pathlib.Path, mark: Mark, path: Path, stack: tuple[pathlib.Path, ...]) -> Tree:
         try:
             if not file.is_file():
-                self._report(mark, path, f"cannot read {file}: no such file")
+                self._report(mark, path, f"cannot read {file}: {'not a file' if file.exists() else 'no such file'}")
                 return Broken(mark)
             with file.open("rb") as stream:
                 text = stream.read(MAX_BYTES + 1)
@@ -78,15 +101,12 @@ class YamlSource:
         return self._tree(node, str(file), path, (*stack, file.resolve()), ())
 
     def _report_yaml(self, file: str, error: yaml.MarkedYAMLError) -> None:
-        at = error.problem_mark or error.context_mark
+        said = f"{error.context or ''} {error.problem or ''}"
+        what, at_start = next(
+            ((what, at_start) for sign, what, at_start in _REMEDIES if sign in said), (error.problem or said, False)
+        )
+        at = (error.context_mark if at_start else None) or error.problem_mark or error.context_mark
         mark = Mark(file, at.line + 1, at.column + 1) if at else Mark(file, 1, 1)
-        what = error.problem or error.context or "unreadable"
-        if "'\\t'" in what:
-            what = "a tab; YAML is indented by spaces only"
-        elif "mapping values are not allowed here" in what:
-            what = "a ':' where none may stand; put the text in quotes or correct the indentation"
-        elif "single document" in (error.context or ""):
-            what = "a second document ('---'); a site file is one document"
         self._report(mark, (), f"not YAML: {what}")
 
     def _tree(

@@ -237,6 +237,30 @@ CASES = {
         [("model: meter_map", "model: metre_map")],
         ["20:12: devices[0].model: no device model 'metre_map' (did you mean 'meter_map'?)"],
     ),
+    "topic with a wildcard": (
+        [("topic: sun/w", "topic: sun/#")],
+        ["25:37: devices[1].values.total_power_w.topic: topic 'sun/#' has a wildcard; one value comes from one topic"],
+    ),
+    "port in a host": (
+        [("host: 10.0.0.1", "host: 10.0.0.1:502")],
+        [
+            "19:42: devices[0].connection.host: '10.0.0.1:502' is not a host: a name or address alone; the port has a key of its own"
+        ],
+    ),
+    "scheme in a host": (
+        [("host: 10.0.0.2", "host: mqtt://10.0.0.2")],
+        [
+            "24:36: devices[1].connection.host: 'mqtt://10.0.0.2' is not a host: a name or address alone; the port has a key of its own"
+        ],
+    ),
+    "blank in a host": (
+        [("listen: {port: 9000}", "listen: {host: my house}")],
+        ["38:18: csms.listen.host: 'my house' is not a host: a name or address alone; the port has a key of its own"],
+    ),
+    "host of the web server": (
+        [("{port: 8080}", "{host: 127.0.0.1:80}")],
+        ["47:13: web.host: '127.0.0.1:80' is not a host: a name or address alone; the port has a key of its own"],
+    ),
     "pv without nameplate": (
         [("    max_w: 9000\n", "")],
         ["22:5: warning: devices[1]: pv 'sun' should state 'max_w', its nameplate power in W"],

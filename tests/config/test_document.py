@@ -85,3 +85,23 @@ def test_every_key_has_a_meaning() -> None:
     empty = [line for line in keys_markdown().splitlines() if line.startswith("| `") and line.endswith("| |")]
     assert empty == []
     assert all(f"`{key}`" in keys_markdown() for key in SiteFile.model_fields)
+
+
+def test_the_demo_takes_every_port_from_the_environment() -> None:
+    names = ["METER", "PV", "BATTERY", "GARAGE", "MQTT", "OPCUA", "CLOUD", "OCPP", "WEB"]
+    environ = {f"CEM_DEMO_{name}_PORT": str(40_000 + n) for n, name in enumerate(names)} | {"CEM_DEMO_VAR": "/tmp/demo"}
+    file = load_site_file(FOLDER / "demo.yaml", environ=environ).file
+    ports = {device.id: device.connection.port for device in file.devices}
+    assert ports == {"grid_meter": 40_000, "pv": 40_001, "battery": 40_002, "garage_meter": 40_003, "house": 40_004}
+    assert file.external_limits[0].connection.endpoint == "opc.tcp://127.0.0.1:40005"
+    assert file.csms.upstreams[0].url == "ws://127.0.0.1:40006/ocpp"
+    assert (file.csms.listen.port, file.web.port, file.storage.directory) == (40_007, 40_008, "/tmp/demo")
+
+
+def test_the_parking_has_three_levels_and_24_stations() -> None:
+    loaded = load_site_file(FOLDER / "parking.yaml")
+    parents = {zone.zone_id: zone.parent_id for zone in loaded.site.zones}
+    assert parents["row_1a"] == "level_1"
+    assert parents["level_1"] == "grid"
+    assert parents["grid"] is None
+    assert len(loaded.file.stations) == 24

@@ -95,6 +95,19 @@ def test_secret_as_a_number_is_not_shown(tmp_path: Path) -> None:
     ]
 
 
+def test_secret_in_the_place_of_a_name_is_not_shown(tmp_path: Path) -> None:
+    secrets(tmp_path, "garage: hunter2\nnumber: 99999\n")
+    text = spoiled(
+        ("time_zone: Europe/Berlin", "time_zone: !secret garage"),
+        ("id: st-2\n    zone: row", "id: st-2\n    zone: !secret garage"),
+        ("{port: 9000}", "{port: !secret number}"),
+    )
+    problems = refused(tmp_path, text)
+    assert len(problems) == 3
+    assert all("(secret)" in problem for problem in problems)
+    assert not any("hunter2" in problem or "99999" in problem for problem in problems)
+
+
 def test_include(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text("host: 127.0.0.1\nport: 8081\n")
     assert load(tmp_path, spoiled(("{port: 8080}", "!include web.yaml"))).file.web.port == 8081

@@ -38,6 +38,28 @@ def readable(draft: Draft) -> Iterator[Finding]:
                 pass
 
 
+def topics_are_exact(draft: Draft) -> Iterator[Finding]:
+    for i, device in draft.devices:
+        for name, value in device.values.items():
+            if set(value.topic) & {"#", "+"}:
+                yield Finding(
+                    ("devices", i, "values", name, "topic"),
+                    f"topic '{value.topic[:60]}' has a wildcard; one value comes from one topic",
+                )
+
+
+def hosts_are_hosts(draft: Draft) -> Iterator[Finding]:
+    """A port or scheme in ``host`` would only show as a device that never answers."""
+    places: list[tuple[tuple[str | int, ...], str]] = [
+        (("devices", i, "connection", "host"), device.connection.host) for i, device in draft.devices
+    ]
+    places += [(("csms", "listen", "host"), draft.csms.listen.host)] if draft.csms else []
+    places += [(("web", "host"), draft.web.host)] if draft.web else []
+    for path, host in places:
+        if "/" in host or any(letter.isspace() for letter in host) or host.count(":") == 1:
+            yield Finding(path, f"'{host[:60]}' is not a host: a name or address alone; the port has a key of its own")
+
+
 def models_exist(draft: Draft, known: Collection[str] | None) -> Iterator[Finding]:
     if known is None:
         return
@@ -105,4 +127,12 @@ def meters_are_used(draft: Draft) -> Iterator[Finding]:
             yield Finding(("devices", i), f"no zone names '{device.id}' as its meter, so it guards nothing", "warning")
 
 
-RULES = (addresses_are_given_once, readable, nameplate_known, guarding_meters, meters_are_used)
+RULES = (
+    addresses_are_given_once,
+    readable,
+    topics_are_exact,
+    hosts_are_hosts,
+    nameplate_known,
+    guarding_meters,
+    meters_are_used,
+)
