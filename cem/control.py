@@ -222,7 +222,10 @@ class Control:
             before = self._health.get(zone.zone_id)
             if health is MeterHealth.LOST and before is not MeterHealth.LOST:
                 text = f"{zone.meter_id}: no believable value; zone {zone.zone_id} is held at its fallback limit"
-                data = {"zone": zone.zone_id, "fallback_limit_a": zone.fallback_limit_a}
+                data: dict[str, float | str | None] = {
+                    "zone": zone.zone_id,
+                    "fallback_limit_a": zone.fallback_limit_a,
+                }
                 self._on_event(Event(cycle.at_utc, cycle.decision.now_s, "meter_lost", zone.meter_id, text, data))
             elif health is MeterHealth.GOOD and before is not MeterHealth.GOOD:
                 text = f"{zone.meter_id}: measuring; zone {zone.zone_id} follows it"

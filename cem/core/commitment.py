@@ -35,6 +35,7 @@ class Commitment:
         changed_s: Since when that limit stands.
         low_since_s: Since when it has stayed below a standing limit; inf where it follows.
         lazy: It was found to leave part of its limit unused.
+        deaf: It draws more than its limit although it had time to follow (fault S4): a load, not ours to share.
         one_phase_since_s: Since when its report has shown idle phases; inf where all are used or nobody knows.
         idle: ``(n, 3)`` its own phases that it was learned not to use.
     """
@@ -45,6 +46,7 @@ class Commitment:
     changed_s: Floats
     low_since_s: Floats
     lazy: Bools
+    deaf: Bools
     one_phase_since_s: Floats
     idle: Bools
 
@@ -54,7 +56,9 @@ class Commitment:
         count = len(max_a)
         never = np.full(count, np.inf)
         no = np.zeros(count, dtype=np.bool_)
-        return cls(max_a.copy(), never, max_a.copy(), -never, never, no, never, np.zeros((count, 3), dtype=np.bool_))
+        return cls(
+            max_a.copy(), never, max_a.copy(), -never, never, no, no, never, np.zeros((count, 3), dtype=np.bool_)
+        )
 
 
 def update(
@@ -87,18 +91,20 @@ def update(
     follows = seen & (reports.last_s > fell_s) & (drawn <= in_force + OBEYS_WITHIN_A)
     reacted = now_s - fell_s >= timings.reaction_s
     committed = np.where(falling & ~follows & ~reacted, memory.committed_a, in_force)
-    committed = np.where(drawn > committed + OBEYS_WITHIN_A, drawn, committed)  # S4: what is measured counts
+    standing = np.where(drawn > committed + OBEYS_WITHIN_A, drawn, committed)  # S4: what is measured counts
 
-    # appetite is judged on a limit that stands, by a report taken after the EV had time to follow it
+    # deafness and appetite are judged on a limit that stands, by a report taken after the EV had time to follow it
     changed_s = np.where(np.abs(in_force - memory.in_force_a) > 1e-6, now_s, memory.changed_s)
+    judged = seen & (reports.last_s >= changed_s + timings.reaction_s)
     below = drawn < in_force - LEAVES_A
-    low = charging & seen & below & (in_force > 0) & (reports.last_s >= changed_s + timings.reaction_s)
+    low = charging & judged & below & (in_force > 0)
     low_since = np.where(low, np.minimum(memory.low_since_s, now_s), np.inf)
     lazy = charging & ((memory.lazy & ~(seen & ~below)) | (now_s - low_since >= timings.follow_s))
     idle, one_phase_since = _learn_phases(memory, reports, charging & seen, drawn, now_s, timings)
     return replace(
         memory,
-        committed_a=committed,
+        committed_a=standing,
+        deaf=charging & np.where(judged, drawn > in_force + OBEYS_WITHIN_A, memory.deaf),
         fell_s=np.where(committed > in_force + 1e-6, fell_s, np.inf),
         in_force_a=in_force,
         changed_s=changed_s,
@@ -120,6 +126,15 @@ def _learn_phases(
     learned = now_s - since >= timings.follow_s
     idle = np.where(learned[:, None], quiet, memory.idle & quiet)
     return idle & drawing[:, None], since
+
+
+def in_flight_a(reports: Reports, setpoint_a: Floats, raised_s: Floats, now_s: float, timings: Timings) -> Floats:
+    """``(n,)`` how much more than its last report an EV may be drawing because it was just raised.
+
+    Lasts until it had time to follow and to report; then a draw that shows on no report is other load.
+    """
+    flying = now_s - raised_s <= timings.reaction_s + reports.interval_s
+    return np.where(flying, np.maximum(setpoint_a - np.nan_to_num(reports.highest(now_s)), 0.0), 0.0)
 
 
 def appetite_a(memory: Commitment, reports: Reports, min_a: Floats, max_a: Floats, now_s: float) -> Floats:

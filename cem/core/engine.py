@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from cem.core import commitment
-from cem.core.allocation import NOT_ADMITTED, Request, Shares, raise_within, share
+from cem.core.allocation import EPS_A, NOT_ADMITTED, Request, Shares, raise_within, room, share
 from cem.core.commitment import Commitment
 from cem.core.headroom import CONTRACT, FALLBACK, FUSE, Envelopes, ZoneMemory, ZonePlan, zone_limits
 from cem.core.observe import Reports
@@ -173,7 +173,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     timings, now_s = plan.timings, state.now_s
     reports = memory.reports.heard(state.evses)
     committed = commitment.update(memory.committed, state.evses, reports, memory.setpoint_a, now_s, timings)
-    envelopes, zones = zone_limits(plan.zones, state, reports, memory.zones, timings)
+    in_flight = commitment.in_flight_a(reports, memory.setpoint_a, memory.raised_s, now_s, timings)
+    envelopes, zones = zone_limits(plan.zones, state, reports, in_flight, memory.zones, timings)
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
     phases = commitment.phases_used(committed, plan.zones.wiring)
     asks = _who_asks(plan, state, memory, envelopes)
@@ -196,12 +197,14 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         room_a,
         start_margin_a=timings.start_margin_a,
     )
-    setpoint, allowed = _may_send(plan, memory, shares, committed, phases, room_a, now_s)
+    setpoint, allowed = _may_send(plan, memory, shares, committed, phases, envelopes, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
     online = np.array([e.online for e in state.evses], dtype=np.bool_)
     setpoint = np.where(online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
-    reason, row = _reasons(asks, shares, setpoint, allowed, envelopes)
+    occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
+    crowded = _crowded_row(plan, phases, room(plan.topology, occupied, phases, room_a))
+    reason, row = _reasons(asks, shares, setpoint, allowed, envelopes, crowded)
     decision = Decision(
         now_s, setpoint, memory.setpoint_a, shares.current_a, committed_a, phases, reason, row, envelopes
     )
@@ -244,10 +247,11 @@ def _who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Env
     resting = (memory.setpoint_a == 0) & (now_s - memory.paused_s < plan.timings.min_off_s)
     bound(np.where(resting, 0.0, np.inf), Reason.MINIMUM_OFF_TIME)
 
+    deaf = memory.committed.deaf
     for i, evse in enumerate(state.evses):
         if not evse.online:
             why[i] = Reason.OFFLINE
-        elif evse.fault is not None:
+        elif evse.fault is not None or deaf[i]:
             why[i] = Reason.UNCONTROLLED
         elif not evse.charging:
             why[i] = Reason.AWAITING_TRANSACTION if evse.connected else Reason.NO_VEHICLE
@@ -261,7 +265,7 @@ def _may_send(
     shares: Shares,
     committed: Commitment,
     phases: Bools,
-    room_a: Floats,
+    envelopes: Envelopes,
     now_s: float,
 ) -> tuple[Floats, Floats]:
     """Cuts at once; rises no faster than allowed, and only into what nobody may draw any more.
@@ -282,7 +286,7 @@ def _may_send(
         allowed,
         np.maximum(committed.committed_a, start),
         phases,
-        room_a,
+        envelopes.rise_room_a.ravel(),
         min_a=plan.min_a,
         weight=plan.weight,
         priority=plan.priority,
@@ -290,13 +294,27 @@ def _may_send(
     return setpoint, allowed
 
 
-def _reasons(asks: _Asks, shares: Shares, setpoint: Floats, allowed: Floats, envelopes: Envelopes) -> tuple[Ints, Ints]:
+def _crowded_row(plan: Plan, phases: Bools, left_a: Floats) -> Ints:
+    """``(n,)`` the first row without room for each EVSE's minimum; ``NO_ROW`` where there is room."""
+    use = uses(plan.topology, phases)
+    lacks = use.coef * plan.min_a[use.evse] > left_a[use.row] + EPS_A
+    first = np.full(use.n, use.rows, dtype=np.int64)
+    np.minimum.at(first, use.evse[lacks], use.row[lacks])
+    return np.where(first < use.rows, first, NO_ROW)
+
+
+def _reasons(
+    asks: _Asks, shares: Shares, setpoint: Floats, allowed: Floats, envelopes: Envelopes, crowded: Ints
+) -> tuple[Ints, Ints]:
     """The one limit that bound each EVSE, and its row."""
     by_source = {FUSE: Reason.ZONE_CURRENT, CONTRACT: Reason.ZONE_POWER, FALLBACK: Reason.METER_LOST}
     of_row = np.array([by_source.get(source, Reason.EXTERNAL_LIMIT) for zone in envelopes.source for source in zone])
     refused = shares.binding == NOT_ADMITTED
     row = np.where(refused, shares.lacking, np.where(shares.binding >= 0, shares.binding, NO_ROW))
     row = np.where(asks.wants, row, NO_ROW)
+    resting = asks.why == Reason.MINIMUM_OFF_TIME  # while there is no room, that is what keeps it paused
+    row = np.where(resting, crowded, row)
+    refused = refused | resting
     bound = of_row[np.maximum(row, 0)]
     bound = np.where(refused & (bound == Reason.ZONE_CURRENT), Reason.NO_ROOM, bound)
     reason = np.where(row >= 0, bound, asks.why)

@@ -2,6 +2,10 @@
 
 Feed-forward, never an integrator: other load = meter - our EVSEs as measured at the meter's own time. It counts at
 once when it rises and lets headroom rise only after it stayed low for longer than the slowest report beneath.
+
+A meter shows an EV's rise before the EV's own report does. While a raise is in flight, a rise of the meter up to what
+was granted is therefore not held to be other load (nobody is cut for it), but nothing more is raised on it either.
+Other load is never taken to be lower for it than it was known to be before.
 """
 
 from dataclasses import dataclass, replace
@@ -110,6 +114,7 @@ class Envelopes:
         room_a: ``(z, 4)`` most current of our EVSEs together on L1, L2, L3 and their sum over the phases; inf where
             nothing limits it; never negative means nothing is promised: 0 is no room.
         source: For each zone and column the limit that set ``room_a``.
+        rise_room_a: ``(z, 4)`` the same with every rise of the meter held to be other load: what raises must fit in.
         limit_a: ``(z, 3)`` the zone's tightest limit per phase in force.
         limit_source: What set the tightest of them.
         limit_w: ``(z,)`` the tightest W limit, inf where none.
@@ -120,6 +125,7 @@ class Envelopes:
 
     room_a: Floats
     source: tuple[tuple[str, str, str, str], ...]
+    rise_room_a: Floats
     limit_a: Floats
     limit_source: tuple[str, ...]
     limit_w: Floats
@@ -129,7 +135,7 @@ class Envelopes:
 
 
 def zone_limits(
-    plan: ZonePlan, state: SiteState, reports: Reports, memory: ZoneMemory, timings: Timings
+    plan: ZonePlan, state: SiteState, reports: Reports, in_flight_a: Floats, memory: ZoneMemory, timings: Timings
 ) -> tuple[Envelopes, ZoneMemory]:
     """The envelope of every zone for this cycle.
 
@@ -137,22 +143,36 @@ def zone_limits(
         plan: The site flattened.
         state: The site as measured.
         reports: What the EVSEs are seen to draw, this cycle's reports included.
+        in_flight_a: ``(n,)`` how much more than reported each EVSE may be drawing because it was just raised.
         memory: From the last cycle.
         timings: Hold-off and peak hold.
     """
     meters, health = _judge_meters(plan, state, reports, memory, timings)
-    memory = _remember_peaks(plan, state, reports, replace(memory, meters=meters), health)
-    other = _other_load(plan, reports, memory, timings, state.now_s)
+    memory = replace(memory, meters=meters)
+    strict = _other_load_now(plan, state, reports, memory, health)
+    flight = plan.in_zones(plan.wiring.on_grid(np.repeat(in_flight_a[:, None], 3, axis=1)))
+    bucket = int(state.now_s // BUCKET_S)
+    memory = _turn_buckets(memory, bucket)
+    window = _windows(plan, reports, timings, state.now_s)
+    known = _peaks_within(memory, window)
+    watts = np.array([LOWEST_V if m.voltage_v is None else min(m.voltage_v[: plan.site.phases]) for m in meters])
+    flight4 = np.column_stack((flight, flight.sum(axis=1) * watts))
+    likely = np.where(np.isfinite(known), np.maximum(strict - flight4, np.minimum(strict, known)), strict)
+    memory.peaks[:, bucket % BUCKETS] = np.fmax(memory.peaks[:, bucket % BUCKETS], likely)
+    other = _peaks_within(memory, window)
+    worst = np.fmax(other, strict)
     zones = [_envelope(plan, z, state.limits, other[z], health[z], meters[z]) for z in range(len(plan.meters))]
+    rising = [_envelope(plan, z, state.limits, worst[z], health[z], meters[z]) for z in range(len(plan.meters))]
     envelopes = Envelopes(
         room_a=np.array([zone.room_a for zone in zones]),
         source=tuple(zone.source for zone in zones),
+        rise_room_a=np.array([zone.room_a for zone in rising]),
         limit_a=np.array([zone.limit_a for zone in zones]),
         limit_source=tuple(zone.limit_source for zone in zones),
         limit_w=np.array([zone.limit_w for zone in zones]),
         measured_a=np.array([m.current_a if m.current_a is not None else (np.nan,) * 3 for m in meters]),
         health=health,
-        no_raise=np.array([h is MeterHealth.HOLD for h in health], dtype=bool),
+        no_raise=np.array([h is MeterHealth.HOLD for h in health], dtype=np.bool_),
     )
     return envelopes, memory
 
@@ -182,41 +202,48 @@ def _judge_meters(
     return tuple(meters), tuple(health)
 
 
-def _remember_peaks(
+def _other_load_now(
     plan: ZonePlan, state: SiteState, reports: Reports, memory: ZoneMemory, health: tuple[MeterHealth, ...]
-) -> ZoneMemory:
-    """Note this cycle's other load per zone in the peak memory."""
+) -> Floats:
+    """``(z, 4)`` A on each phase and W in total that the meters show beyond our EVSEs; NaN where nobody measures."""
     read_s = np.full(len(plan.meters), np.inf)
-    for z, parent in enumerate(plan.parent):
+    for z, parent in enumerate(plan.parent.tolist()):
         above_s = read_s[parent] if parent >= 0 else np.inf
         own_s = memory.meters[z].taken_s if health[z] is not MeterHealth.LOST else None
         read_s[z] = above_s if own_s is None else min(above_s, own_s)
-    ours = reports.subtractable(plan.wiring, read_s[plan.zone_of], state.now_s)
-    beneath_a = plan.in_zones(ours)
-    bucket = int(state.now_s // BUCKET_S)
-    peaks = memory.peaks.copy()
-    for empty in range(max(memory.bucket + 1, bucket - BUCKETS + 1), bucket + 1):
-        peaks[:, empty % BUCKETS] = -np.inf
+    beneath_a = plan.in_zones(reports.subtractable(plan.wiring, read_s[plan.zone_of], state.now_s))
+    other = np.full((len(plan.meters), 4), np.nan)
     for z, meter in enumerate(memory.meters):
         if plan.meters[z] is None or health[z] is MeterHealth.LOST or meter.current_a is None:
             continue
-        other_a = np.array(meter.current_a) - beneath_a[z]
         volts = meter.voltage_v
         low_v = LOWEST_V if volts is None else min(volts[: plan.site.phases])
         meter_w = meter.power_w if meter.power_w is not None else meter.current_a.total * HIGHEST_V
-        other_w = meter_w - beneath_a[z].sum() * low_v
-        at = peaks[z, bucket % BUCKETS]
-        peaks[z, bucket % BUCKETS] = np.maximum(at, (*other_a, other_w))
+        other[z, :SUM] = np.array(meter.current_a) - beneath_a[z]
+        other[z, SUM] = meter_w - beneath_a[z].sum() * low_v
+    return other
+
+
+def _turn_buckets(memory: ZoneMemory, bucket: int) -> ZoneMemory:
+    """The peak memory with the buckets since the last cycle emptied."""
+    peaks = memory.peaks.copy()
+    for empty in range(max(memory.bucket + 1, bucket - BUCKETS + 1), bucket + 1):
+        peaks[:, empty % BUCKETS] = -np.inf
     return replace(memory, peaks=peaks, bucket=bucket)
 
 
-def _other_load(plan: ZonePlan, reports: Reports, memory: ZoneMemory, timings: Timings, now_s: float) -> Floats:
-    """``(z, 4)`` highest other load within each zone's peak hold; NaN where nothing is known."""
+def _windows(plan: ZonePlan, reports: Reports, timings: Timings, now_s: float) -> Floats:
+    """``(z,)`` seconds for which a peak holds: longer than the slowest report and meter beneath."""
     slowest = np.zeros(len(plan.meters))
     np.maximum.at(slowest, plan.zone_of, np.where(reports.fresh(now_s), reports.interval_s, 0.0))
     slowest = (plan.beneath * slowest).max(axis=1, initial=0.0)
     period = np.array([0.0 if meter is None else meter.poll_s for meter in plan.meters])
-    window_s = np.maximum(timings.peak_hold_s, slowest + 2 * period + BUCKET_S)
+    window: Floats = np.maximum(timings.peak_hold_s, slowest + 2 * period + BUCKET_S)
+    return window
+
+
+def _peaks_within(memory: ZoneMemory, window_s: Floats) -> Floats:
+    """``(z, 4)`` highest other load within each zone's window; NaN where nothing is known."""
     age = (memory.bucket - np.arange(BUCKETS)) % BUCKETS
     within = age * BUCKET_S <= window_s[:, None]
     peak = np.where(within[:, :, None], memory.peaks, -np.inf).max(axis=1)

@@ -76,8 +76,9 @@ class VirtualStation:
         while self._pending and self._pending[0][0] <= now_s:
             self._limit_a = self._pending.pop(0)[1]
             self._confirmed_s = now_s
-        lapsed = now_s - self._refreshed_s > self.habits.life_s
-        limit_a = self.evse.fallback_a if self._limit_a is None or lapsed else self._limit_a
+        if now_s - self._refreshed_s > self.habits.life_s:
+            self._limit_a = None
+        limit_a = self.evse.fallback_a if self._limit_a is None else self._limit_a
         offer_a = limit_a if self.habits.obeys else self.evse.max_a
         self._point.pilot_a = offer_a if self.charging else 0.0
         report_s = self.habits.report_s

@@ -1,0 +1,226 @@
+"""The composition root: a site file in, a running controller out. Only this module joins concrete classes."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import adapters
+from adapters.modbus.maps import known_models
+from cem.clock import SystemClock
+from cem.config.loader import LoadedSite, load_site_file
+from cem.config.models import Device, ExternalLimit, ModbusTcp, SiteFile
+from cem.control import Control, Cycle
+from cem.core.engine import Plan
+from cem.core.grid_channel import Channel
+from cem.core.limits import LimitKind
+from cem.core.site import Site
+from cem.core.timings import Timings
+from cem.core.units import HIGHEST_V
+from cem.errors import CemError
+from cem.ports import Event, FieldAdapter
+from cem.sd_notify import SystemdNotifier
+from cem.store import MinuteRollups, Store
+from cem.supervise import keep_running
+from cem.web.server import WebServer
+from cem.web.snapshot import SnapshotCell
+from cem.web.view import site_view
+
+log = logging.getLogger(__name__)
+
+
+def run_site(path: Path) -> int:
+    """Run the controller of a site file until SIGTERM or SIGINT.
+
+    Args:
+        path: The site file.
+
+    Returns:
+        Exit code 0 after an orderly stop.
+
+    Raises:
+        ConfigError: The site file cannot be used.
+        CemError: The storage or an address cannot be had.
+    """
+    loaded = load_site_file(path, known_models=known_models())
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    with contextlib.suppress(ImportError):  # the stock loop works too, with more memory a TLS connection
+        import uvloop  # noqa: PLC0415 - 30 ms that `cem check` should not pay
+
+        return uvloop.run(_serve(loaded))
+    return asyncio.run(_serve(loaded))
+
+
+class _Minutes:
+    """Counts the history's minutes from control's cycles."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._plan, self._store = plan, store
+        self._rollups = MinuteRollups()
+
+    def take(self, cycle: Cycle, view: dict[str, Any]) -> None:
+        for rollup in self._rollups.turn(cycle.at_utc):
+            self._store.add_rollup(rollup)
+        for zone_id, zone in view["zones"].items():
+            self._rollups.sample(
+                "zone",
+                zone_id,
+                measured_a=zone["measured_a"],
+                granted_a=zone["granted_a"],
+                limit_a=zone["limit_a"],
+                binding=zone["limit_source"],
+            )
+        for evse_id, evse in view["evses"].items():
+            self._rollups.sample(
+                "evse",
+                evse_id,
+                measured_a=evse["measured_a"],
+                granted_a=(evse["setpoint_a"],),
+                limit_a=(evse["target_a"],),
+                binding=evse["reason"],
+            )
+
+
+async def _serve(loaded: LoadedSite) -> int:
+    file, site = loaded.file, loaded.site
+    clock = SystemClock()
+    plan = Plan.of(site, timings(file))
+    directory = (loaded.path.parent / file.storage.directory).resolve()
+    store = Store(directory, history_days=file.storage.history_days)
+    notifier = SystemdNotifier()
+    view = SnapshotCell()
+    minutes = _Minutes(plan, store)
+
+    def on_event(event: Event) -> None:
+        log.info("%s", event.text)
+        store.add_event(event)
+
+    def on_cycle(cycle: Cycle) -> None:
+        picture = site_view(plan, cycle, stations.status(), store.problems())
+        view.set(picture)
+        minutes.take(cycle, picture)
+        notifier.cycle_done()
+
+    news: list[Control] = []
+
+    def on_news() -> None:
+        for control in news:
+            control.news()
+
+    fields = field_adapters(file, clock, on_news)
+    stations = adapters.create("ocpp", file.csms, file.stations, site, store, clock, on_news, on_event)
+    utc = clock.utc()
+    control = Control(
+        plan,
+        clock,
+        fields,
+        stations,
+        channels(file, site),
+        store,
+        on_event,
+        on_cycle,
+        cycle_s=file.control.cycle_s,
+        resumed_a={grant.evse_id: grant.limit_a for grant in store.grants().values() if grant.expires_utc > utc},
+    )
+    news.append(control)
+    web = WebServer(
+        file.web.host,
+        file.web.port,
+        view,
+        site_name=site.name,
+        cycle_s=file.control.cycle_s,
+        sessions=store.sessions,
+        events=store.events,
+        version=metadata.version("cem-site-controller"),
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await asyncio.to_thread(web.start)
+        log.info("page and API at %s", web.url)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(keep_running(adapter, clock), name=adapter.name) for adapter in (*fields, stations)
+            ]
+            tasks.append(group.create_task(control.run(), name="control"))
+            notifier.ready()
+            await stop.wait()
+            notifier.stopping()
+            for task in tasks:
+                task.cancel()
+    finally:
+        await asyncio.to_thread(web.stop)
+        await asyncio.to_thread(store.close)
+    return 0
+
+
+def timings(file: SiteFile) -> Timings:
+    """The control section as the engine wants it."""
+    control = file.control
+    return Timings(
+        raise_interval_s=control.raise_interval_s,
+        raise_rate_a_per_s=control.raise_rate_a_per_s,
+        hold_off_s=control.hold_off_s,
+        peak_hold_s=control.peak_hold_s,
+        min_off_s=control.min_off_s,
+        reaction_s=control.reaction_s,
+    )
+
+
+def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
+    """The external limits as their state machines want them: in W, or A per phase."""
+    zones = {zone.zone_id: zone for zone in site.zones}
+    made = []
+    for limit in file.external_limits:
+        zone = zones[limit.zone or site.root.zone_id]
+        per_phase = limit.unit == "A"
+        rating_a = zone.protection.rating_a
+        failsafe = limit.failsafe_a if per_phase else limit.failsafe_w
+        if failsafe is None:
+            raise CemError(f"external limit {limit.id} has no failsafe value in {limit.unit}")  # `cem check` refuses it
+        made.append(
+            Channel(
+                limit.id,
+                LimitKind(limit.kind),
+                zone.zone_id,
+                "A" if per_phase else "W",
+                failsafe=failsafe,
+                nominal=rating_a if per_phase else rating_a * site.phases * HIGHEST_V,
+                failsafe_duration_s=limit.failsafe_duration_s,
+                heartbeat_timeout_s=limit.heartbeat_timeout_s,
+                settle_s=limit.settle_s,
+                release_ramp_s=limit.release_ramp_s,
+                hold_after_failsafe=limit.after_failsafe == "hold",
+            )
+        )
+    return tuple(made)
+
+
+def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldAdapter]:
+    """One adapter for each connection; devices behind one address share it."""
+    groups: dict[tuple[object, ...], list[Device]] = defaultdict(list)
+    for device in file.devices:
+        where = device.connection
+        key = (where.host, where.port) if isinstance(where, ModbusTcp) else (where.host, where.port, where.username)
+        groups[where.kind, *key].append(device)
+    made = [_field(devices, clock, news) for devices in groups.values()]
+    return made + [_limit(limit, clock, news) for limit in file.external_limits]
+
+
+def _field(devices: Sequence[Device], clock: SystemClock, news: Any) -> FieldAdapter:
+    connection = devices[0].connection
+    adapter: FieldAdapter = adapters.create(connection.kind, connection, devices, clock, news)
+    return adapter
+
+
+def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:
+    adapter: FieldAdapter = adapters.create(limit.connection.kind, limit, clock, news)
+    return adapter
