@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from adapters.modbus.maps import known_models
 from cem.config.document import site_file_schema
-from cem.config.loader import load_site_file, shipped_models
+from cem.config.loader import load_site_file
 from cem.errors import ConfigError, Problem
 
 EXIT_CONFIG = 78
@@ -23,7 +24,7 @@ def check(
     problems: tuple[Problem, ...]
     summary = ""
     try:
-        loaded = load_site_file(file, known_models=shipped_models())
+        loaded = load_site_file(file, known_models=known_models())
         problems = loaded.warnings
         site = loaded.site
         stations = len(loaded.file.stations)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 from cem.config.bounds import report_bounds
@@ -73,12 +72,3 @@ def _without(secrets: Collection[str], problem: Problem) -> Problem:
         if len(secret) > 3:
             message = message.replace(secret, "(secret)")
     return replace(problem, message=message)
-
-
-def shipped_models() -> frozenset[str] | None:
-    """Names of the Modbus maps that come with the product (data files only); ``None`` where there are none."""
-    folder = resources.files("adapters") / "modbus_maps"
-    if not folder.is_dir():
-        return None
-    names = frozenset(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return names or None

@@ -8,8 +8,9 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from adapters.modbus.maps import known_models
 from cem.config.document import BEGIN, END, SCHEMA_FILE, keys_markdown, main, site_file_schema
-from cem.config.loader import load_site_file, shipped_models
+from cem.config.loader import load_site_file
 from cem.config.models import SiteFile
 
 FOLDER = Path(__file__).parents[2] / "site_configs"
@@ -38,7 +39,7 @@ def test_all_examples_are_there() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_has_no_problem(name: str) -> None:
-    loaded = load_site_file(FOLDER / name, known_models=shipped_models(), environ={})
+    loaded = load_site_file(FOLDER / name, known_models=known_models(), environ={})
     assert loaded.warnings == ()
 
 
