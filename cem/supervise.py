@@ -49,6 +49,17 @@ async def keep_running(adapter: Adapter, clock: Clock, on_state: OnState | None 
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
+def obey_cancellation() -> None:
+    """Raise the cancellation of this task that a library lost.
+
+    Python 3.11's ``wait_for``, which field libraries use, drops a cancellation that arrives together with the result;
+    an adapter that loops on such a library calls this after every await on it, or it would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class _Outage:
     """Says once that an adapter is down and once that it is back."""
 

@@ -1,18 +1,16 @@
 """Modbus TCP: every device behind one address, on one connection."""
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 
 from adapters.modbus.link import Link
 from adapters.modbus.unit import LOST_AFTER, Unit
+from adapters.trouble import Trouble
 from cem.config.models import Device, ModbusTcp
 from cem.core.limits import LimitSignal
 from cem.core.state import Measurement
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceUnavailable
 from cem.ports import Clock, News
-
-_log = logging.getLogger(__name__)
 
 
 class ModbusAdapter:
@@ -34,9 +32,11 @@ class ModbusAdapter:
         self._host = connection.host
         self._port = connection.port
         self._clock = clock
-        self._news = news
         epoch_s = clock.monotonic_s()
-        self._units = [Unit(device, _modbus(device), epoch_s) for device in devices]
+        self._units = [
+            Unit(device, _modbus(device), epoch_s, Trouble(device.id, clock, news, after=LOST_AFTER))
+            for device in devices
+        ]
 
     def measurements(self) -> Mapping[str, Measurement]:
         """The latest good sample of each device that ever gave one."""
@@ -48,7 +48,7 @@ class ModbusAdapter:
 
     def problems(self) -> Mapping[str, str]:
         """Devices whose last read gave no sample, and why."""
-        return {unit.device.id: unit.problem for unit in self._units if unit.problem is not None}
+        return {unit.device.id: unit.trouble.problem for unit in self._units if unit.trouble.problem is not None}
 
     async def run(self) -> None:
         """Read for ever.
@@ -74,35 +74,20 @@ class ModbusAdapter:
             await link.open()
         except DeviceUnavailable as error:
             for each in self._units:
-                each.problem = str(error)
+                each.trouble.problem = str(error)
             raise
         try:
             outcome = await unit.read(link, self._clock)
         except AdapterError as error:
             unit.failed(str(error), self._clock.monotonic_s())
-            if all(each.failed_this_run and each.failures >= LOST_AFTER for each in self._units):
-                raise  # nobody answers: the supervisor says so and paces the attempts
-            self._tell_lost(unit)
+            if all(each.failed_this_run and each.trouble.in_a_row >= LOST_AFTER for each in self._units):
+                raise  # nobody answers: the supervisor paces the attempts
             return
         now_s = self._clock.monotonic_s()
         if isinstance(outcome, str):
-            unit.missed(f"{unit.device.id}: {outcome}", now_s)
-            self._tell_lost(unit)
+            unit.missed(outcome, now_s)
         else:
             unit.succeeded(outcome, now_s)
-            self._tell_back(unit)
-
-    def _tell_lost(self, unit: Unit) -> None:
-        if unit.failures >= LOST_AFTER and not unit.announced:
-            unit.announced = True
-            _log.warning("%s; trying again until it works", unit.problem)
-            self._news()
-
-    def _tell_back(self, unit: Unit) -> None:
-        if unit.announced:
-            unit.announced = False
-            _log.warning("%s: gives good values again", unit.device.id)
-            self._news()
 
 
 def _modbus(device: Device) -> ModbusTcp:

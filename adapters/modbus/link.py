@@ -10,6 +10,7 @@ from pymodbus.pdu import ExceptionResponse
 
 from adapters.modbus.decode import Request
 from cem.errors import DeviceMisconfigured, DeviceRefused, DeviceUnavailable
+from cem.supervise import obey_cancellation
 
 # pymodbus logs every failed attempt; an outage is logged once, by the adapter or the supervisor.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -59,7 +60,7 @@ class Link:
         with suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 connected = await client.connect()
-        _cancelled_after_all()
+        obey_cancellation()
         if not connected:
             self.close()
             raise DeviceUnavailable(
@@ -88,7 +89,7 @@ class Link:
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await ask(request.address, count=request.count, device_id=unit_id)
-            _cancelled_after_all()
+            obey_cancellation()
         except TimeoutError as error:
             self.close()
             raise DeviceUnavailable(
@@ -117,10 +118,3 @@ class Link:
         if self._client is not None:
             self._client.close()
             self._client = None
-
-
-def _cancelled_after_all() -> None:
-    """Python 3.11's ``wait_for``, which pymodbus uses, loses a cancellation that comes together with the result."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

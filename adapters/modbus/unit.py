@@ -8,6 +8,7 @@ from adapters.modbus.link import Link
 from adapters.modbus.maps import load_map
 from adapters.modbus.sunspec import discover
 from adapters.quality import QualityCheck, Sample
+from adapters.trouble import Trouble
 from cem.config.maps import RegisterMap, SunSpecMap
 from cem.config.models import Device, ModbusTcp
 from cem.core.state import Measurement
@@ -26,20 +27,15 @@ class Unit:
 
     Attributes:
         due_s: Monotonic time of its next read.
-        failures: In a row.
-        failed_this_run: It failed since the adapter's run began, and not answered since.
-        problem: Why its last sample is missing.
-        announced: An outage was logged for it and has not ended.
+        failed_this_run: It failed since the adapter's run began, and has not answered since.
     """
 
     device: Device
     connection: ModbusTcp
     epoch_s: float
+    trouble: Trouble
     due_s: float = 0.0
-    failures: int = 0
     failed_this_run: bool = False
-    problem: str | None = None
-    announced: bool = False
     latest: Measurement | None = None
 
     def __post_init__(self) -> None:
@@ -76,25 +72,22 @@ class Unit:
     def succeeded(self, measurement: Measurement, now_s: float) -> None:
         """Keep the sample; next read at the next tick."""
         self.latest = measurement
-        self.failures = 0
         self.failed_this_run = False
-        self.problem = None
+        self.trouble.good()
         self.due_s = self._next_tick_s(now_s)
 
     def missed(self, reason: str, now_s: float) -> None:
         """It answered, but the sample is no good; asked again at the next tick."""
-        self.failures += 1
         self.failed_this_run = False
-        self.problem = reason
+        self.trouble.bad(f"{self.device.id}: {reason}")
         self.due_s = self._next_tick_s(now_s)
 
     def failed(self, reason: str, now_s: float) -> None:
         """It did not answer; asked again after a growing pause, so that it does not slow its neighbours."""
-        self.failures += 1
         self.failed_this_run = True
-        self.problem = reason
+        self.trouble.bad(reason)
         self._layout = None  # it may come back as another device, or with other models
-        pause_s = min(2.0 ** (self.failures - 1), LONGEST_PAUSE_S) * _random.uniform(0.75, 1.0)
+        pause_s = min(2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(0.75, 1.0)
         self.due_s = max(self._next_tick_s(now_s), now_s + pause_s)
 
     def _next_tick_s(self, now_s: float) -> float:

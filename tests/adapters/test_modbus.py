@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 import time
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -14,8 +13,8 @@ from adapters.modbus.maps import known_models, load_map
 from cem.clock import SystemClock
 from cem.config.models import Device
 from cem.errors import DeviceMisconfigured, DeviceUnavailable
-from cem.supervise import keep_running
 from tests.adapters.fault_proxy import FaultProxy
+from tests.adapters.field import fresh, running, until
 from tests.adapters.modbus_server import Server, ServerProcess, device
 from tests.adapters.sunspec_image import battery_124, chain, common, inverter_103, meter_203, meter_213, words
 
@@ -31,33 +30,6 @@ def make_device(port, *, name="meter", model="sunspec_meter", unit=1, role="grid
 
 def make(*devices, news=lambda: None) -> ModbusAdapter:
     return adapters.create("modbus_tcp", devices[0].connection, devices, CLOCK, news)
-
-
-@asynccontextmanager
-async def running(adapter):
-    task = asyncio.create_task(keep_running(adapter, CLOCK))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition, timeout_s=5.0):
-    """Wait for a condition; returns how long it took."""
-    started = time.monotonic()
-    while not (result := condition()):
-        assert time.monotonic() - started < timeout_s, "did not happen in time"
-        await asyncio.sleep(0.01)
-    del result
-    return time.monotonic() - started
-
-
-async def fresh(adapter, name="meter", timeout_s=5.0):
-    """A measurement whose read began after now."""
-    now = time.monotonic()
-    await until(lambda: (m := adapter.measurements().get(name)) and m.taken_s > now, timeout_s)
-    return adapter.measurements()[name]
 
 
 async def one(*devices):
@@ -135,8 +107,9 @@ async def test_inverted_meter():
     assert found.energy_wh is None
 
 
-async def test_a_sample_with_a_sentinel_or_nan_is_missing_and_told_once(caplog):
+async def test_a_sample_with_a_sentinel_or_nan_is_missing_and_told_once(caplog, monkeypatch):
     """M4: the sample is missing at once, the last good one stays and ages."""
+    monkeypatch.setattr("adapters.trouble.SETTLED_S", 0.3)
     async with Server(device(1, {40_000: chain(common(), meter_203())})) as server:
         adapter = make(make_device(server.port))
         with caplog.at_level(logging.WARNING):
@@ -150,6 +123,7 @@ async def test_a_sample_with_a_sentinel_or_nan_is_missing_and_told_once(caplog):
                 assert adapter.measurements()["meter"] is kept
                 assert kept.current_a == good.current_a
                 await server.set(1, place, [300])
+                await asyncio.sleep(0.5)
                 await fresh(adapter)
     assert adapter.problems() == {}
     assert len([r for r in caplog.records if "not available" in r.getMessage()]) == 1
