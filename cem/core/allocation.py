@@ -106,7 +106,9 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
     use = uses(topology, request.phases, request.n_phases)
     room_a = cap if request.fixed_a is None else cap - use.load(request.fixed_a)
     can = request.wants & (lowest <= highest)
-    use = use.where(can[use.evse])
+    most_needed = np.where(can, np.maximum(highest, lowest + start_margin_a), 0.0)
+    could_bind = use.load(most_needed) > room_a
+    use = use.where(could_bind[use.row] & can[use.evse])
 
     keys = _keys(running, priority, request.urgency, request.waiting_s)
     need = lowest if start_margin_a == 0 else np.where(running, lowest, lowest + start_margin_a)
@@ -272,16 +274,20 @@ def _whole_steps(
     """
     unit = np.where(step > 0, step, 1.0)
     asks = (step > 0) & (current > 0) & (current < most - EPS_A)
-    while asks.any():
-        occupied = np.maximum(current, held)
+    if not asks.any():
+        return current
+    left = room_a - use.load(np.maximum(current, held))
+    while True:
         stepped = np.minimum(np.floor(current / unit + EPS_A) * unit + unit, most)
-        takes = np.maximum(stepped, held) - occupied
-        left = room_a - use.load(occupied)
-        tight = (use.coef * takes[use.evse] > left[use.row] + EPS_A) & asks[use.evse]
-        asks[use.evse[tight]] = False
+        takes = np.maximum(stepped, held) - np.maximum(current, held)
+        # Room only shrinks: who finds none now never will.
+        use = use.where(asks[use.evse])
+        asks[use.evse[use.coef * takes[use.evse] > left[use.row] + EPS_A]] = False
+        if not asks.any():
+            return current
         keys = (-lost, current / weight, -priority)
         taken, _ = take_in_order(use, asks, keys, take_a=takes, need_a=takes, room_a=left)
+        left = left - use.load(np.where(taken, takes, 0.0))
         lost = np.where(taken, lost - (stepped - current), lost)
         current = np.where(taken, stepped, current)
         asks = taken & (current < most - EPS_A)
-    return current

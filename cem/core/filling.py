@@ -63,7 +63,7 @@ def fill(use: Uses, lb: Floats, ub: Floats, weight: Floats, cap: Floats) -> tupl
         raise ValueError("a weight of the allocation is not a number above 0")
     low, high = lb / weight, ub / weight
     changes = _changes(use, low, high, weight)
-    while use.evse.size:
+    while True:
         full_at = _saturation(changes, slack, use.rows)
         levels = full_at[use.row]
         mine = np.full(use.n, np.inf)
@@ -83,14 +83,17 @@ def fill(use: Uses, lb: Floats, ub: Floats, weight: Floats, cap: Floats) -> tupl
         binding[use.evse[full]] = OWN_MAX
         current[settled] = np.minimum(np.maximum(weight * np.minimum(mine, high), lb), ub)[settled]
 
+        unsettled = np.ones(use.n, dtype=np.bool_)
+        unsettled[settled] = False
+        binds = full_at < np.inf
+        stay = use.where(unsettled[use.evse] & binds[use.row])
+        if stay.evse.size == 0:
+            break
         rises = np.zeros(use.n)
         rises[settled] = (current - lb)[settled]
-        open_ = np.ones(use.n, dtype=np.bool_)
-        open_[settled] = False
         slack = np.maximum(slack - use.load(rises), 0.0)
-        use = use.where(open_[use.evse] & (levels < np.inf))
-        if use.evse.size:
-            changes = changes.where(open_[changes.evse] & (full_at < np.inf)[changes.row])
+        changes = changes.where(unsettled[changes.evse] & binds[changes.row])
+        use = stay
     return current, binding
 
 

@@ -41,6 +41,35 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Uses:
+    """The non-zero coefficients: what one ampere per phase of an EVSE counts in a row.
+
+    Attributes:
+        n: Number of EVSEs.
+        rows: Number of limits.
+        evse: EVSE of each entry, ascending.
+        row: Row of each entry.
+        coef: Coefficient of each entry, above 0.
+    """
+
+    n: int
+    rows: int
+    evse: Ints
+    row: Ints
+    coef: Floats
+
+    def load(self, current_a: Floats) -> Floats:
+        """What these currents (per phase, one per EVSE) add up to in each row."""
+        loads = np.bincount(self.row, weights=self.coef * current_a[self.evse], minlength=self.rows)
+        return loads.astype(np.float64, copy=False)
+
+    def where(self, keep: Bools) -> "Uses":
+        """The entries where ``keep`` holds."""
+        k = keep.nonzero()[0]  # indices: numpy gathers by them several times faster than by a mask
+        return Uses(self.n, self.rows, self.evse[k], self.row[k], self.coef[k])
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """Who loads what.
 
@@ -54,6 +83,9 @@ class Topology:
         factor: What one ampere of that EVSE counts in that scope.
         phases: ``(n, 3)`` grid phases each EVSE is wired to; all three where its rotation is unknown.
         n_phases: Number of phases each EVSE really has, the coefficient of its SUM rows.
+        wired: The coefficients that follow from these phases.
+
+    Its arrays are read-only.
     """
 
     n: int
@@ -65,6 +97,7 @@ class Topology:
     factor: Floats
     phases: Bools
     n_phases: Floats
+    wired: Uses
 
     def row(self, scope: str, family: str) -> int:
         """Index of one limit, for example ``row("garage", "L2")``."""
@@ -100,46 +133,42 @@ def flatten(site: Site, groups: Sequence[Group] = ()) -> Topology:
             members[i].append((len(site.zones) + g, factor))
     pairs = [(i, scope, factor) for i, path in enumerate(members) for scope, factor in path]
     scopes = (*index, *(group.name for group in groups))
+    evse_of = np.array([i for i, _, _ in pairs], dtype=np.int64)
+    scope_of = np.array([scope for _, scope, _ in pairs], dtype=np.int64)
+    factor_of = np.array([factor for _, _, factor in pairs], dtype=np.float64)
+    phases = np.array([grid_phases(evse) for evse in site.evses], dtype=np.bool_).reshape(-1, 3)
+    n_phases = np.array([evse.phases for evse in site.evses], dtype=np.float64)
+    wired = _coefficients(4 * len(scopes), evse_of, scope_of, factor_of, _counts(phases, n_phases))
+    parent_of = np.array(parent, dtype=np.int64)
+    for array in (parent_of, evse_of, scope_of, factor_of, phases, n_phases, wired.evse, wired.row, wired.coef):
+        array.setflags(write=False)
     return Topology(
         n=len(site.evses),
         rows=4 * len(scopes),
         scopes=scopes,
-        parent=np.array(parent, dtype=np.int64),
-        evse=np.array([i for i, _, _ in pairs], dtype=np.int64),
-        scope=np.array([scope for _, scope, _ in pairs], dtype=np.int64),
-        factor=np.array([factor for _, _, factor in pairs], dtype=np.float64),
-        phases=np.array([grid_phases(evse) for evse in site.evses], dtype=np.bool_).reshape(-1, 3),
-        n_phases=np.array([evse.phases for evse in site.evses], dtype=np.float64),
+        parent=parent_of,
+        evse=evse_of,
+        scope=scope_of,
+        factor=factor_of,
+        phases=phases,
+        n_phases=n_phases,
+        wired=wired,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Uses:
-    """The non-zero coefficients: what one ampere per phase of an EVSE counts in a row.
+def _counts(phases: Bools, n_phases: Floats | None) -> Floats:
+    """What one ampere of each EVSE counts in each family."""
+    counts = np.empty((phases.shape[0], 4))
+    counts[:, :SUM] = phases
+    counts[:, SUM] = counts[:, :SUM].sum(axis=1) if n_phases is None else n_phases
+    return counts
 
-    Attributes:
-        n: Number of EVSEs.
-        rows: Number of limits.
-        evse: EVSE of each entry, ascending.
-        row: Row of each entry.
-        coef: Coefficient of each entry, above 0.
-    """
 
-    n: int
-    rows: int
-    evse: Ints
-    row: Ints
-    coef: Floats
-
-    def load(self, current_a: Floats) -> Floats:
-        """What these currents (per phase, one per EVSE) add up to in each row."""
-        loads = np.bincount(self.row, weights=self.coef * current_a[self.evse], minlength=self.rows)
-        return loads.astype(np.float64, copy=False)
-
-    def where(self, keep: Bools) -> "Uses":
-        """The entries where ``keep`` holds."""
-        k = keep.nonzero()[0]  # indices: numpy gathers by them several times faster than by a mask
-        return Uses(self.n, self.rows, self.evse[k], self.row[k], self.coef[k])
+def _coefficients(rows: int, evse: Ints, scope: Ints, factor: Floats, counts: Floats) -> Uses:
+    coef = (counts[evse] * factor[:, None]).ravel()
+    k = coef.nonzero()[0]
+    pair, family = k >> 2, k & 3
+    return Uses(counts.shape[0], rows, evse[pair], 4 * scope[pair] + family, coef[k])
 
 
 def uses(topology: Topology, phases: Bools, n_phases: Floats | None = None) -> Uses:
@@ -150,13 +179,10 @@ def uses(topology: Topology, phases: Bools, n_phases: Floats | None = None) -> U
         phases: ``(n, 3)`` grid phases each EVSE counts on; where unknown all three.
         n_phases: Coefficient of the SUM rows; ``None`` counts the phases.
     """
-    counts = np.empty((topology.n, 4))
-    counts[:, :SUM] = phases
-    counts[:, SUM] = counts[:, :SUM].sum(axis=1) if n_phases is None else n_phases
-    coef = (counts[topology.evse] * topology.factor[:, None]).ravel()
-    k = coef.nonzero()[0]
-    pair, family = k >> 2, k & 3
-    return Uses(topology.n, topology.rows, topology.evse[pair], 4 * topology.scope[pair] + family, coef[k])
+    if phases is topology.phases and n_phases is topology.n_phases:
+        return topology.wired
+    counts = _counts(phases, n_phases)
+    return _coefficients(topology.rows, topology.evse, topology.scope, topology.factor, counts)
 
 
 def room(
