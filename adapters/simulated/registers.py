@@ -66,15 +66,24 @@ def _scales(most_a: float, most_w: float) -> tuple[int, int]:
     return (-2 if most_a < 300 else -1 if most_a < 3000 else 0), (0 if most_w < 30_000 else 1 if most_w < 3e5 else 2)
 
 
-def sunspec_meter(plant: Plant, zone_id: str, serial: str) -> list[int]:
-    """Model 203: everything that flows into a zone; import positive."""
-    amps, watts = plant.zone_current_a(zone_id), plant.zone_power_w(zone_id)
-    rating_a = next(z.protection.rating_a for z in plant.site.zones if z.zone_id == zone_id)
-    a_sf, w_sf = _scales(2 * rating_a, 6 * rating_a * plant.voltage_v)
-    values: dict[str, float | str] = {"A": amps.total, "PhV": plant.voltage_v, "Hz": 50.0, "W": watts.total, "PF": 1.0}
+def sunspec_meter(
+    amps: PerPhase, voltage_v: float, most_a: float, energies_wh: tuple[float, float], serial: str
+) -> list[int]:
+    """Model 203; import positive.
+
+    Args:
+        amps: Signed current on its terminals.
+        voltage_v: Phase to neutral.
+        most_a: The most it ever has to show, for its scale factors.
+        energies_wh: Imported and exported energy.
+        serial: Its serial number.
+    """
+    watts = PerPhase.of(a * voltage_v for a in amps)
+    a_sf, w_sf = _scales(most_a, 3 * most_a * voltage_v)
+    values: dict[str, float | str] = {"A": amps.total, "PhV": voltage_v, "Hz": 50.0, "W": watts.total, "PF": 1.0}
     for p, phase in enumerate("ABC"):
-        values |= {f"Aph{phase}": amps[p], f"PhVph{phase}": plant.voltage_v, f"Wph{phase}": watts[p]}
-    values |= {"TotWhImp": plant.import_wh[zone_id], "TotWhExp": plant.export_wh[zone_id], "Evt": 0}
+        values |= {f"Aph{phase}": amps[p], f"PhVph{phase}": voltage_v, f"Wph{phase}": watts[p]}
+    values |= {"TotWhImp": energies_wh[0], "TotWhExp": energies_wh[1], "Evt": 0}
     scales = {"A_SF": a_sf, "V_SF": -1, "Hz_SF": -2, "W_SF": w_sf, "PF_SF": -2, "TotWh_SF": 0}
     return sunspec_map(serial, "Meter", sunspec_model(203, values, scales))
 
@@ -116,7 +125,7 @@ def sunspec_inverter(plant: Plant, resource_id: str, serial: str) -> list[int]:
 SDM630_LENGTH = 80
 
 
-def sdm630(amps: PerPhase, voltage_v: float, import_wh: float, export_wh: float) -> list[int]:
+def sdm630(amps: PerPhase, voltage_v: float, energies_wh: tuple[float, float]) -> list[int]:
     """Eastron SDM630 input registers 0 to 79: 32-bit floats, high word first; currents are magnitudes."""
     floats = [0.0] * (SDM630_LENGTH // 2)
     for p in range(3):
@@ -130,6 +139,6 @@ def sdm630(amps: PerPhase, voltage_v: float, import_wh: float, export_wh: float)
     floats[24] = sum(abs(a) for a in amps)
     floats[26] = amps.total * voltage_v
     floats[35] = 50.0
-    floats[36], floats[37] = import_wh / 1000, export_wh / 1000
+    floats[36], floats[37] = energies_wh[0] / 1000, energies_wh[1] / 1000
     data = struct.pack(f">{len(floats)}f", *floats)
     return list(struct.unpack(f">{len(data) // 2}H", data))

@@ -50,6 +50,11 @@ async def device(image, base):
         await server.stop()
 
 
+def meter_image(plant: Plant) -> list[int]:
+    energies_wh = (plant.import_wh["main"], plant.export_wh["main"])
+    return sunspec_meter(plant.zone_current_a("main"), 230.0, 126.0, energies_wh, "G1")
+
+
 def read_sunspec(port: int) -> dict[str, dict[str, float]]:
     client = SunSpecModbusClientDeviceTCP(1, "127.0.0.1", port, timeout=2)
     client.scan()
@@ -64,7 +69,7 @@ def read_sunspec(port: int) -> dict[str, dict[str, float]]:
 
 async def test_the_grid_meter_is_a_sunspec_meter_with_import_positive():
     plant = lived_plant()
-    async with device(lambda: sunspec_meter(plant, "main", "G1"), SUNSPEC_BASE) as server:
+    async with device(lambda: meter_image(plant), SUNSPEC_BASE) as server:
         models = await asyncio.to_thread(read_sunspec, server.port)
     assert list(models) == [1, 203]
     amps = plant.zone_current_a("main")
@@ -95,7 +100,7 @@ async def test_pv_and_battery_are_sunspec_inverters_with_production_positive():
 
 async def test_the_garage_meter_is_an_sdm630_with_unsigned_amps_and_signed_watts():
     amps = PerPhase(3.5, -8.25, 0.0)
-    async with device(lambda: sdm630(amps, 230.0, 12_345.0, 0.0), 0) as server:
+    async with device(lambda: sdm630(amps, 230.0, (12_345.0, 0.0)), 0) as server:
         client = AsyncModbusTcpClient("127.0.0.1", port=server.port, timeout=2)
         await client.connect()
         reply = await client.read_input_registers(0, count=80, device_id=1)
@@ -112,7 +117,7 @@ async def test_the_garage_meter_is_an_sdm630_with_unsigned_amps_and_signed_watts
 
 async def test_registers_follow_the_plant_and_a_cut_meter_is_gone_until_it_returns():
     plant = lived_plant()
-    async with device(lambda: sunspec_meter(plant, "main", "G1"), SUNSPEC_BASE) as server:
+    async with device(lambda: meter_image(plant), SUNSPEC_BASE) as server:
         client = AsyncModbusTcpClient("127.0.0.1", port=server.port, timeout=0.5, retries=0, reconnect_delay=0)
         await client.connect()
 
