@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from cem.errors import CemError
 from cem.ports import Event
@@ -72,7 +72,7 @@ class WebServer:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
-    def _make_app(self, router: object, version: str) -> FastAPI:
+    def _make_app(self, router: APIRouter, version: str) -> FastAPI:
         page_app, page_lifespan = serve_page(self._data)
 
         @contextlib.asynccontextmanager
@@ -89,7 +89,7 @@ class WebServer:
             openapi_url="/api/v1/openapi.json",
             lifespan=lifespan,
         )
-        app.include_router(router)  # type: ignore[arg-type]
+        app.include_router(router)
         app.mount("/", page_app)
         app.add_middleware(Guard, has_room=has_room)
         return app
