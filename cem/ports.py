@@ -3,10 +3,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from cem.core.limits import LimitSignal
 from cem.core.state import EvseState, Measurement
+from cem.csms.records import Grant, OpenSession, Record, Registration, SessionUpdate
+
+__all__ = [
+    "Adapter",
+    "Clock",
+    "Event",
+    "EvseControl",
+    "FieldAdapter",
+    "Grant",
+    "News",
+    "OpenSession",
+    "Record",
+    "Registration",
+    "SessionUpdate",
+    "StationStore",
+]
 
 News = Callable[[], None]
 """Called by an adapter when something happened that control should not wait a cycle for. Never blocks."""
@@ -52,68 +68,6 @@ class EvseControl(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a station said of itself at its last accepted boot, and the grants it may still hold after we restart.
-
-    Attributes:
-        station_id: Identity.
-        ocpp_version: ``1.6``, ``2.0.1`` or ``2.1``.
-        boot: The boot notification's payload.
-        safe_default: The station acknowledged its safe stack-0 default profile, so grants expire by themselves.
-    """
-
-    station_id: str
-    ocpp_version: str
-    boot: Mapping[str, Any]
-    safe_default: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """The last limit a station was sent for one EVSE: what it may still draw if we restart.
-
-    Attributes:
-        evse_id: As in the site.
-        limit_a: Per phase.
-        expires_utc: When the station drops it by itself.
-    """
-
-    evse_id: str
-    limit_a: float
-    expires_utc: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SessionUpdate:
-    """One step in a session's life; the store folds the steps of one ``session_id`` into one record.
-
-    Attributes:
-        session_id: Ours, unique for ever.
-        station_id: Where.
-        evse_id: Where.
-        kind: ``start``, ``meter`` or ``stop``.
-        at_utc: The station's own time of the event.
-        transaction_id: The id the station uses.
-        meter_wh: The energy register at that moment, if it was told.
-        token_hash: Who, hashed; ``None`` where not told.
-        reason: Why it ended.
-    """
-
-    session_id: str
-    station_id: str
-    evse_id: str
-    kind: str
-    at_utc: datetime
-    transaction_id: str
-    meter_wh: float | None = None
-    token_hash: str | None = None
-    reason: str | None = None
-
-
-Record = Registration | Grant | SessionUpdate
-
-
 class StationStore(Protocol):
     """What the local CSMS keeps on disk (ledger: synchronous=FULL)."""
 
@@ -123,6 +77,10 @@ class StationStore(Protocol):
 
     def registrations(self) -> Mapping[str, Registration]: ...
     def grants(self) -> Mapping[str, Grant]: ...
+
+    def open_sessions(self) -> Sequence[OpenSession]:
+        """Every session that has no ``stop`` yet, to go on with after a restart."""
+        ...
 
     def next_transaction_id(self) -> int:
         """A new transaction id, unique for the site, persisted before it is handed out; never 0 or -1."""

@@ -1,0 +1,317 @@
+"""The address stations dial: handshakes, credentials, the waiting room, and one link per station of the site file."""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from adapters.ocpp.link import StationLink
+from cem.config.models import Csms, StationSection
+from cem.core.site import Site
+from cem.core.state import EvseState
+from cem.csms.moment import Now
+from cem.csms.session import DIALECTS, Options, StationSession
+from cem.csms.waiting import ROOM, WaitingStation
+from cem.errors import DeviceMisconfigured
+from cem.ports import Clock, Event, News, StationStore
+
+_LIBRARY_LOG = logging.getLogger("adapters.ocpp.websockets")
+_LIBRARY_LOG.setLevel(logging.CRITICAL)  # garbage and scans are not worth a trace each
+TICK_S = 0.25
+MAX_FRAME = 1 << 20
+CHALLENGE_S = 5.0
+LONGEST_ID = 48
+
+
+def identity(path: str) -> str:
+    """The station's identity: the last part of the path, percent-decoded; empty where there is none."""
+    parts = [part for part in urlsplit(path).path.split("/") if part]
+    return unquote(parts[-1]) if parts else ""
+
+
+class OcppServer:
+    """Serves stations over OCPP 1.6J, 2.0.1 and 2.1; implements ``ports.Adapter`` and ``ports.EvseControl``.
+
+    Args:
+        csms: The section of the site file.
+        stations: Those that may connect.
+        site: For the EVSEs and the nominal voltage.
+        store: Records, and what was on record when we start.
+        clock: Time.
+        news: Wakes control.
+        on_event: Told what is worth telling people.
+    """
+
+    name = "ocpp"
+
+    def __init__(
+        self,
+        csms: Csms,
+        stations: Sequence[StationSection],
+        site: Site,
+        store: StationStore,
+        clock: Clock,
+        news: News,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._csms = csms
+        self._clock = clock
+        self._on_event = on_event
+        self._passwords = {station.id: station.password for station in stations}
+        self._waiting: dict[str, WaitingStation] = {}
+        self._refused_once: set[str] = set()
+        self._upstream = csms.upstreams[0] if csms.upstreams else None
+        self._up: set[str] = set()
+        self._csms_lost = False
+        self.port: int | None = None
+        self.listening = asyncio.Event()
+        options = Options(
+            upstream=self._upstream is not None,
+            offline_authorization=csms.offline_authorization,
+            on_csms_loss=csms.on_csms_loss,
+            profile_duration_s=csms.profile_duration_s,
+            profile_refresh_s=csms.profile_refresh_s,
+            meter_interval_s=csms.meter_interval_s,
+        )
+        now = self._now()
+        registrations, grants, open_sessions = store.registrations(), store.grants(), store.open_sessions()
+        self._links: dict[str, StationLink] = {}
+        self._evse_links: dict[str, tuple[StationLink, int]] = {}
+        for station in stations:
+            evses = [evse for evse in site.evses if evse.station_id == station.id]
+            session = StationSession(
+                station.id, evses, site.nominal_voltage_v, options, lambda: str(uuid.uuid4()), store.next_transaction_id
+            )
+            session.restore(registrations.get(station.id), grants, open_sessions, now)
+            link = StationLink(
+                session,
+                self._upstream,
+                store,
+                self._now,
+                lambda emit, who=station.id: self._emit(emit.code, who, emit.text, emit.data),  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                news,
+                lambda up, why, who=station.id: self._uplink_changed(who, up, why),  # type: ignore[misc]  # as above
+            )
+            self._links[station.id] = link
+            self._evse_links.update({evse.evse_id: (link, evse.number) for evse in evses})
+
+    def _now(self) -> Now:
+        return Now(self._clock.monotonic_s(), self._clock.utc())
+
+    # -- what control sees ------------------------------------------------------------------------------------------
+
+    def evse_states(self, now_s: float) -> Mapping[str, EvseState]:
+        """Every EVSE of the site file, connected or not."""
+        return {s.evse_id: s for link in self._links.values() for s in link.session.evse_states(now_s)}
+
+    def apply(self, now_s: float, setpoints_a: Mapping[str, float]) -> None:
+        """Hands each setpoint to its session, in the order given; delivery is theirs."""
+        del now_s  # sessions read both clocks together
+        for evse_id, amps in setpoints_a.items():
+            found = self._evse_links.get(evse_id)
+            if found is not None:
+                link, number = found
+                link.do(lambda now, link=link, number=number, amps=amps: link.session.set_limit(number, amps, now))  # type: ignore[misc]  # as above
+
+    def status(self) -> Mapping[str, Any]:
+        """For the API: stations, the waiting room, and whether the cloud is there."""
+        return {
+            "port": self.port,
+            "stations": [link.session.status() for link in self._links.values()],
+            "waiting_room": [station.status() for station in self._waiting.values()],
+            "upstream": None
+            if self._upstream is None
+            else {"id": self._upstream.id, "lost": self._csms_lost, "uplinks": len(self._up)},
+        }
+
+    # -- telling people ---------------------------------------------------------------------------------------------
+
+    def _emit(self, code: str, subject: str, text: str, data: Mapping[str, float | str | None] | None = None) -> None:
+        now = self._now()
+        self._on_event(Event(now.utc, now.s, code, subject, text, data or {}))
+
+    def _uplink_changed(self, station_id: str, up: bool, why: str) -> None:
+        """The cloud counts as lost when no uplink is left, and as back with the first one."""
+        upstream = self._upstream
+        if upstream is None:
+            return
+        if up:
+            self._up.add(station_id)
+            if self._csms_lost:
+                self._csms_lost = False
+                self._emit("csms_back", upstream.id, f"Upstream {upstream.id} is back")
+        else:
+            self._up.discard(station_id)
+            if not self._up and not self._csms_lost:
+                self._csms_lost = True
+                text = f"Upstream {upstream.id} at {upstream.url} is away: {why}. Stations are served here meanwhile"
+                self._emit("csms_lost", upstream.id, text)
+
+    # -- sockets ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves until cancelled.
+
+        Raises:
+            DeviceMisconfigured: The address cannot be listened on.
+        """
+        listen = self._csms.listen
+        deflate = ServerPerMessageDeflateFactory(
+            server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
+        )
+        server = serve(
+            self._serve_station,
+            listen.host,
+            listen.port,
+            select_subprotocol=self._select,
+            process_request=self._process_request,
+            extensions=[deflate],
+            compression=None,
+            open_timeout=10,
+            close_timeout=2,
+            ping_interval=20,
+            ping_timeout=20,
+            max_size=MAX_FRAME,
+            logger=_LIBRARY_LOG,
+            server_header=None,
+        )
+        try:
+            async with server as listening, asyncio.TaskGroup() as tasks:
+                self.port = next(iter(listening.sockets)).getsockname()[1]
+                self.listening.set()
+                for link in self._links.values():
+                    tasks.create_task(link.run(tasks))
+                tasks.create_task(self._tick())
+        except OSError as problem:
+            raise DeviceMisconfigured(
+                f"Stations cannot be served on {listen.host}:{listen.port}: {problem}. "
+                "Is another program using this port? See csms.listen in the site file"
+            ) from problem
+        finally:
+            self.listening.clear()
+
+    async def _tick(self) -> None:
+        while True:
+            for link in self._links.values():
+                link.do(link.session.tick)
+            await asyncio.sleep(TICK_S)
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuses before the handshake: unknown stations where there is no room, and wrong credentials."""
+        who = identity(request.path)
+        if who not in self._links:
+            known_shape = 0 < len(who) <= LONGEST_ID and who.isprintable()
+            room = self._csms.waiting_room and (len(self._waiting) < ROOM or who in self._waiting)
+            if not known_shape or not room:
+                return connection.respond(HTTPStatus.NOT_FOUND, "no such charging station\n")
+            return None
+        password = self._passwords[who]
+        if password is None or _authorized(request.headers, who, password):
+            self._refused_once.discard(who)
+            return None
+        if who not in self._refused_once:
+            self._refused_once.add(who)
+            text = f"{who} was refused: its password is missing or not the one in the site file"
+            self._emit("station_unauthorized", who, text)
+        response = connection.respond(HTTPStatus.UNAUTHORIZED, "wrong credentials\n")
+        response.headers["WWW-Authenticate"] = 'Basic realm="OCPP", charset="UTF-8"'
+        return response
+
+    @staticmethod
+    def _select(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        """The station's order of preference decides; ``None`` completes the handshake without the header."""
+        del connection
+        return next((name for name in offered if name in DIALECTS), None)
+
+    async def _serve_station(self, socket: ServerConnection) -> None:
+        who = identity(socket.request.path) if socket.request is not None else ""
+        subprotocol = socket.subprotocol
+        if subprotocol is None:
+            if who not in self._refused_once:
+                self._refused_once.add(who)
+                text = f"{who} was refused: it speaks none of {', '.join(DIALECTS)}"
+                self._emit("station_subprotocol", who, text)
+            await socket.close(1002, "no common subprotocol")
+            return
+        link = self._links.get(who)
+        if link is None:
+            await self._serve_waiting(socket, who, subprotocol)
+        elif await self._replaces(socket, link):
+            await self._serve_known(socket, link, subprotocol)
+
+    async def _replaces(self, socket: ServerConnection, link: StationLink) -> bool:
+        """S11: a second connection takes over only where the first no longer answers a ping."""
+        old = link.socket
+        if old is None:
+            return True
+        try:
+            async with asyncio.timeout(CHALLENGE_S):
+                await (await old.ping())
+        except (TimeoutError, ConnectionClosed):
+            old.transport.abort()
+            await link.free.wait()  # its handler still has to say goodbye
+            return link.socket is None
+        who = link.session.station_id
+        self._emit("station_duplicate", who, f"A second connection as {who} was refused: the first one is alive")
+        await socket.close(1008, "already connected")
+        return False
+
+    async def _serve_known(self, socket: ServerConnection, link: StationLink, subprotocol: str) -> None:
+        link.opened(socket, subprotocol)
+        try:
+            async for message in socket:
+                if not isinstance(message, str):
+                    self._bad(link.session.station_id, "a binary frame")
+                    await socket.close(1003, "text frames only")
+                    break
+                link.do(lambda now, text=message: link.session.station_frame(text, now))  # type: ignore[misc]  # as above
+        except ConnectionClosed as problem:
+            if problem.sent is not None and problem.sent.code in {1002, 1007, 1009}:
+                self._bad(link.session.station_id, problem.sent.reason or "a broken frame")
+        finally:
+            link.closed()
+
+    def _bad(self, who: str, what: str) -> None:
+        self._emit("bad_frame", who, f"{who} sent {what}; its connection was closed")
+
+    async def _serve_waiting(self, socket: ServerConnection, who: str, subprotocol: str) -> None:
+        if who in self._waiting or len(self._waiting) >= ROOM:
+            await socket.close(1013, "waiting room is full")
+            return
+        now = self._now()
+        station = self._waiting[who] = WaitingStation(who, DIALECTS[subprotocol](), now)
+        text = f"Unknown station {who!r} waits. If it belongs here, add it to the site file's stations"
+        self._emit("station_unknown", who, text)
+        try:
+            async for message in socket:
+                answer = station.frame(message, self._now()) if isinstance(message, str) else None
+                if answer is not None:
+                    await socket.send(answer)
+        except ConnectionClosed:
+            pass
+        finally:
+            del self._waiting[who]
+
+
+def _authorized(headers: Headers, who: str, password: str) -> bool:
+    """HTTP Basic (OCPP security profiles 1 and 2): the identity is the user name; compared in constant time."""
+    scheme, _, encoded = headers.get("Authorization", "").partition(" ")
+    try:
+        given = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    same = hmac.compare_digest(given, f"{who}:{password}".encode())
+    return scheme.lower() == "basic" and same

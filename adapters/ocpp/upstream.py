@@ -1,0 +1,120 @@
+"""One station's websocket to the operator's cloud, in the station's name, dialed again for as long as it is wanted."""
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections.abc import Callable
+from urllib.parse import quote
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.typing import Subprotocol
+
+from cem.config.models import Upstream
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 30.0
+"""A connection that lived this long starts the pauses anew."""
+SEND_TIMEOUT_S = 10.0
+MAX_FRAME = 1 << 20
+_LIBRARY_LOG = logging.getLogger("adapters.ocpp.websockets")
+_LIBRARY_LOG.setLevel(logging.CRITICAL)  # every loss is told once, by us
+_RANDOM = secrets.SystemRandom()
+
+
+class UpstreamLink:
+    """Keeps one uplink.
+
+    Args:
+        upstream: Where to.
+        station_id: Whose name it carries.
+        subprotocol: As spoken with the station.
+        opened: Called when the cloud has accepted it.
+        closed: Called when it broke or could not be opened, with the reason.
+        frame: Called with each text frame.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        station_id: str,
+        subprotocol: str,
+        opened: Callable[[], None],
+        closed: Callable[[str], None],
+        frame: Callable[[str], None],
+    ) -> None:
+        self.subprotocol = subprotocol
+        self._url = f"{upstream.url.rstrip('/')}/{quote(station_id, safe='')}"
+        self._opened = opened
+        self._closed = closed
+        self._frame = frame
+        self._socket: ClientConnection | None = None
+        self._headers: dict[str, str] = {}
+        if upstream.password is not None:
+            credential = base64.b64encode(f"{station_id}:{upstream.password}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {credential}"
+
+    async def run(self) -> None:
+        """Dials until cancelled, with pauses that grow from 1 to 30 s."""
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began_s = loop.time()
+            reason = await self._serve()
+            self._closed(reason)
+            if loop.time() - began_s > STEADY_S:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s * _RANDOM.uniform(0.7, 1.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _serve(self) -> str:
+        """One connection from dial to end; returns why it ended."""
+        deflate = ClientPerMessageDeflateFactory(
+            server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
+        )
+        try:
+            async with connect(
+                self._url,
+                subprotocols=[Subprotocol(self.subprotocol)],
+                extensions=[deflate],
+                compression=None,
+                additional_headers=self._headers,
+                proxy=None,
+                open_timeout=10,
+                close_timeout=2,
+                ping_interval=30,
+                ping_timeout=20,
+                max_size=MAX_FRAME,
+                logger=_LIBRARY_LOG,
+            ) as socket:
+                if socket.subprotocol != self.subprotocol:
+                    return f"it does not speak {self.subprotocol}"
+                self._socket = socket
+                self._opened()
+                async for message in socket:
+                    if isinstance(message, str):
+                        self._frame(message)
+        except ConnectionClosed as problem:
+            return f"connection lost ({problem})"
+        except (OSError, InvalidHandshake, InvalidURI) as problem:
+            return str(problem) or type(problem).__name__
+        else:
+            return "it closed the connection"
+        finally:
+            self._socket = None
+
+    async def send(self, text: str) -> None:
+        """Sends one frame; a broken connection is noticed by ``run``."""
+        socket = self._socket
+        if socket is None:
+            return
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await socket.send(text)
+        except ConnectionClosed:
+            return
+        except TimeoutError:
+            socket.transport.abort()

@@ -1,0 +1,217 @@
+"""Where a station's CALLs are handled: sent to the cloud, or answered here in its place, and learned from either way."""
+
+from collections.abc import Callable
+
+from cem.csms.actions import Action, Persist, SendDown
+from cem.csms.authorization import Authorization
+from cem.csms.dialect import Dialect, LocalAnswer
+from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
+from cem.csms.frames import Frame, Kind, error, result, with_value
+from cem.csms.lane import Priority
+from cem.csms.moment import Now
+from cem.csms.picture import Picture
+from cem.csms.records import Registration
+from cem.csms.uplink import Uplink
+
+HEARTBEAT_S = 60
+
+
+class Desk:
+    """Handles one station's CALLs.
+
+    Args:
+        station_id: Identity.
+        upstream: There is a cloud, even if it is away now.
+        picture: What is learned goes here.
+        uplink: The way to the cloud.
+        authorization: Who may charge while the cloud cannot be asked.
+        out: Where actions go.
+        next_transaction_id: Makes transaction ids for 1.6, unique and persisted.
+        accept: Called when a boot was accepted, after its answer.
+    """
+
+    def __init__(
+        self,
+        station_id: str,
+        upstream: bool,
+        picture: Picture,
+        uplink: Uplink,
+        authorization: Authorization,
+        out: list[Action],
+        next_transaction_id: Callable[[], int],
+        accept: Callable[[Dialect, Now], None],
+    ) -> None:
+        self._station_id = station_id
+        self._upstream = upstream
+        self._picture = picture
+        self._uplink = uplink
+        self._authorization = authorization
+        self._out = out
+        self._next_transaction_id = next_transaction_id
+        self._accept = accept
+        self.registration: Registration | None = None
+
+    def handle(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
+        """One CALL; it is always answered, in the end."""
+        start_key = _start_key(fact)
+        if isinstance(fact, TransactionTold):
+            given = self._picture.transactions.answered_start(start_key) if start_key else fact.transaction_id
+            if given is not None and (start_key is not None or (self._upstream and self._uplink.repeats(frame))):
+                self._reply(frame, fact, dialect, now, given)  # a repeat: the cloud has it, or will get it from us
+                return
+        waits = isinstance(fact, TransactionTold) and len(self._uplink.journal) > 0  # order (C4)
+        if not self._upstream or not self._uplink.usable or waits:
+            self._answer(frame, fact, dialect, now, sent=False)
+            return
+        if start_key is None:
+            self._learn(fact, now)
+        if isinstance(fact, StatusTold):
+            self._uplink.remember_status((fact.evse, fact.connector), frame, told=True)
+
+        def done(answer: Frame | None, now: Now) -> None:
+            if answer is None:
+                self._answer(frame, fact, dialect, now, sent=True)
+            else:
+                if answer.kind is Kind.RESULT and isinstance(fact, TransactionTold):
+                    self._uplink.taken(frame)
+                self._observe(fact, answer, dialect, now)
+
+        text = self._upwards(frame, fact, dialect)
+        if not self._uplink.relay(frame, text, _priority(fact), now.s, done):
+            self._answer(frame, fact, dialect, now, sent=False)
+
+    def _upwards(self, frame: Frame, fact: Fact | None, dialect: Dialect) -> str:
+        """The text for the cloud: unchanged, but for the id of a transaction it knows by another."""
+        if isinstance(fact, TransactionTold) and fact.transaction_id is not None:
+            cloud_id = self._picture.transactions.cloud_id(fact.transaction_id)
+            if cloud_id != fact.transaction_id:
+                return with_value(frame.text, "transactionId", dialect.wire_id(cloud_id))
+        return frame.text
+
+    def _observe(self, fact: Fact | None, answer: Frame, dialect: Dialect, now: Now) -> None:
+        """The cloud answered the station: learn from it, then pass it on as it is."""
+        text = answer.text
+        if answer.kind is Kind.RESULT:
+            token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
+            good = dialect.token_accepted(answer.payload)
+            if token is not None and good is not None:
+                self._authorization.learn(token, accepted=good)
+            start_key = _start_key(fact)
+            if isinstance(fact, Booted):
+                self._uplink.remember_boot(None)
+                if dialect.boot_status(answer.payload) == "Accepted":
+                    self._register(fact, dialect)
+                    self._out.append(SendDown(text))
+                    self._accept(dialect, now)
+                    return
+            elif start_key is not None and isinstance(fact, TransactionTold):
+                cloud_id = dialect.start_answer(answer.payload).transaction_id
+                if cloud_id is not None:
+                    local_id = self._local_id(cloud_id)
+                    if local_id != cloud_id:
+                        text = with_value(text, "transactionId", dialect.wire_id(local_id))
+                    self._begin(fact, start_key, local_id, now)
+        self._out.append(SendDown(text))
+
+    def _local_id(self, cloud_id: str) -> str:
+        """The station's id for a transaction of the cloud: the same, unless the station knows another by it."""
+        if not self._picture.transactions.in_use(cloud_id):
+            return cloud_id
+        local_id = self._fresh_id()
+        self._picture.transactions.map(local_id, cloud_id)
+        return local_id
+
+    def _fresh_id(self) -> str:
+        while self._picture.transactions.in_use(fresh := str(self._next_transaction_id())):
+            pass
+        return fresh
+
+    def _begin(self, fact: TransactionTold, key: tuple[object, ...], local_id: str, now: Now) -> None:
+        self._picture.transactions.remember_start(key, local_id)
+        begun = TransactionTold("start", fact.evse, local_id, fact.at_utc, token=fact.token, meter_wh=fact.meter_wh)
+        self._learn(begun, now)
+
+    def _answer(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, *, sent: bool) -> None:
+        """Answers as the CSMS; where a cloud should have, what it must hear is journaled.
+
+        Args:
+            frame: The station's CALL.
+            fact: What it says.
+            dialect: Its version.
+            now: Both clocks.
+            sent: It went up before, and was learned from; only the answer is missing.
+        """
+        start_key = _start_key(fact)
+        local_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
+        if start_key is not None and isinstance(fact, TransactionTold):
+            local_id = self._fresh_id()
+            self._begin(fact, start_key, local_id, now)
+        elif not sent:
+            self._learn(fact, now)
+        if self._upstream:
+            if isinstance(fact, TransactionTold) and local_id is not None:
+                self._uplink.hold_back(frame, fact.kind, local_id, sent=sent)
+            elif isinstance(fact, StatusTold):
+                self._uplink.remember_status((fact.evse, fact.connector), frame, told=False)
+            elif isinstance(fact, Booted):
+                self._uplink.remember_boot(frame)
+        if isinstance(fact, Booted):
+            self._register(fact, dialect)
+        self._reply(frame, fact, dialect, now, local_id)
+        if isinstance(fact, Booted):
+            self._accept(dialect, now)
+
+    def _reply(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, local_id: str | None) -> None:
+        """Our own answer as the CSMS."""
+        token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
+        asked = isinstance(fact, TokenAsked) or token is not None
+        token_ok = self._authorization.decide(token) if asked else True
+        local = LocalAnswer(now, HEARTBEAT_S, accepted=True, token_ok=token_ok, transaction_id=local_id)
+        payload = dialect.answer(frame.action, frame.payload, local)
+        if payload is None:
+            text = error(frame.message_id, "NotImplemented", f"{frame.action} is not known here")
+        else:
+            text = result(frame.message_id, payload)
+        self._out.append(SendDown(text))
+
+    def _learn(self, fact: Fact | None, now: Now) -> None:
+        match fact:
+            case StatusTold():
+                self._picture.status(fact, now)
+            case MeterTold():
+                self._picture.meter(fact, now)
+            case TransactionTold():
+                self._picture.transaction(fact, now)
+            case _:
+                pass
+
+    def _register(self, fact: Booted, dialect: Dialect) -> None:
+        proven = self.registration is not None and self.registration.safe_default
+        self.registration = Registration(self._station_id, dialect.version, fact.boot, safe_default=proven)
+        self._out.append(Persist((self.registration,)))
+
+    def proven(self, safe: bool, dialect: Dialect) -> None:
+        """The safe default is known to be in place, or to be refused."""
+        if self.registration is None:
+            self.registration = Registration(self._station_id, dialect.version, {})
+        if self.registration is not None and self.registration.safe_default != safe:
+            old = self.registration
+            self.registration = Registration(old.station_id, old.ocpp_version, old.boot, safe_default=safe)
+            self._out.append(Persist((self.registration,)))
+
+
+def _start_key(fact: Fact | None) -> tuple[object, ...] | None:
+    """What makes two starts without an id of their own (1.6) the same: connector, idTag, timestamp, meterStart."""
+    if isinstance(fact, TransactionTold) and fact.kind == "start" and fact.transaction_id is None:
+        return fact.evse, fact.token, fact.at_utc, fact.meter_wh
+    return None
+
+
+def _priority(fact: Fact | None) -> Priority:
+    match fact:
+        case TransactionTold():
+            return Priority.TRANSACTION
+        case Booted() | StatusTold() | TokenAsked():
+            return Priority.STATUS
+        case _:
+            return Priority.TELEMETRY

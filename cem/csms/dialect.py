@@ -1,0 +1,102 @@
+"""What differs between OCPP versions, as one Protocol; ``v16`` and ``v2`` implement it, nothing else knows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from cem.csms.facts import Fact
+from cem.csms.hold import Rung
+from cem.csms.moment import Now
+from cem.csms.profiles import Clear, CompositeAsked, Profile, Step
+
+Ask = tuple[str, Mapping[str, Any]]
+"""A CALL to make: action and payload."""
+
+MEASURANDS = "Current.Import,Power.Active.Import,Energy.Active.Import.Register,Voltage"
+"""What control needs to see of a transaction."""
+
+SAFE_PROFILE_ID = 900_000_000
+LIVE_PROFILE_ID = 900_100_000
+"""Our profiles' ids start here, plus the EVSE's number; the cloud's never reach a station, so none can clash."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer:
+    """What the CSMS said to the start of a transaction: its id (1.6), and whether the token was good."""
+
+    transaction_id: str | None
+    token_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilesAsked:
+    """GetChargingProfiles, reduced to what selects profiles."""
+
+    request_id: int
+    evse: int | None
+    ids: tuple[int, ...]
+    purpose: str | None
+    stack_level: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAnswer:
+    """What we decide when we answer as the CSMS; the dialect writes it down."""
+
+    now: Now
+    interval_s: int
+    accepted: bool = True
+    token_ok: bool = True
+    transaction_id: str | None = None
+
+
+class Dialect(Protocol):
+    """One OCPP version."""
+
+    version: str
+    bad_format: str
+    holdable: frozenset[str]
+    """Station's actions that are journaled for the cloud while it is away."""
+
+    def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
+        """What a station's CALL says; ``None`` where control does not care. Never raises."""
+        ...
+
+    def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
+        """Our own answer as the CSMS; ``None`` for an action we do not know."""
+        ...
+
+    def boot_status(self, result: Mapping[str, Any]) -> str: ...
+    def start_answer(self, result: Mapping[str, Any]) -> StartAnswer: ...
+    def token_accepted(self, result: Mapping[str, Any]) -> bool | None: ...
+
+    # towards the station
+    def clear_foreign(self) -> Sequence[Ask]: ...
+    def safe_default(self, evse: int, amps: float) -> Ask: ...
+    def live_limit(
+        self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
+    ) -> Ask: ...
+    def limit_status(self, result: Mapping[str, Any]) -> str: ...
+    def ask_samples(self, interval_s: int) -> Sequence[Ask]: ...
+    def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]: ...
+    def ask_boot(self) -> Ask: ...
+
+    # the cloud's commands that we answer
+    def set_profile(self, payload: Mapping[str, Any]) -> Profile | None: ...
+    def clear_profiles(self, payload: Mapping[str, Any]) -> Clear: ...
+    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None: ...
+    def composite(self, asked: CompositeAsked, start: datetime, steps: Sequence[Step]) -> dict[str, Any]: ...
+    def profiles_asked(self, payload: Mapping[str, Any]) -> ProfilesAsked | None: ...
+    def report_profiles(self, asked: ProfilesAsked, found: Sequence[Profile]) -> Sequence[Ask]: ...
+    def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
+        """The key that carries a profile in a remote start and the profile; ``None`` where there is none."""
+        ...
+
+    def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
+        """The transaction that a command of the cloud names by ``transactionId``; ``None`` for other commands."""
+        ...
+
+    def wire_id(self, transaction_id: str) -> str | int:
+        """A transaction id as this version writes it in JSON."""
+        ...

@@ -1,0 +1,70 @@
+"""What a station's message says, in words that do not depend on the OCPP version."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """The station started and asks to be accepted."""
+
+    boot: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTold:
+    """A connector's status.
+
+    Attributes:
+        connected: A vehicle is plugged in; ``None`` where the status does not say.
+    """
+
+    evse: int
+    connector: int
+    status: str
+    connected: bool | None
+    at_utc: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionTold:
+    """A transaction began, went on or ended.
+
+    Attributes:
+        kind: ``start``, ``update`` or ``stop``.
+        evse: ``None`` where the message does not say.
+        transaction_id: ``None`` where the CSMS gives it (1.6).
+        state: Charging state, where told.
+        offline: The station says it happened while it was disconnected.
+    """
+
+    kind: str
+    evse: int | None
+    transaction_id: str | None
+    at_utc: datetime | None
+    token: str | None = None
+    state: str | None = None
+    meter_wh: float | None = None
+    reason: str | None = None
+    meter_values: Any = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MeterTold:
+    """Meter values outside a transaction, or in one that the message does not name."""
+
+    evse: int
+    meter_values: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAsked:
+    """Somebody wants to be authorized."""
+
+    token: str
+
+
+Fact = Booted | StatusTold | TransactionTold | MeterTold | TokenAsked

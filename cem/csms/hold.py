@@ -1,0 +1,252 @@
+"""Holding one EVSE: what limit it should have, how it is asked for, and what may be in force there.
+
+A live limit carries a duration and is refreshed; without refresh the station drops to its safe stack-0 default by
+itself (dead-man). How a station takes limits is found by trying rungs of a ladder.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+from cem.core.site import Evse
+from cem.csms.moment import Now
+from cem.csms.records import Grant
+
+TRIES = 2
+RETRY_S = 30.0
+SLACK_S = 5.0
+"""Both sides of an expiry count for this long: our clock, the station's and the wire are never in step."""
+GRANT_MARGIN_S = 600.0
+"""Grants are written to live this much longer than they do, so that a refresh needs no write (SD wear)."""
+SETPOINT_LIFE_S = 30.0
+"""A setpoint that control has not renewed for this long is refreshed no more: the dead-man covers us too."""
+CONFIRM_S = 5.0
+"""After a reconnect the station may have dropped its profiles; past this without a confirmation it counts so (S5)."""
+
+
+class Purpose(Enum):
+    """Which kind of profile carries the live limit; each dialect has its own word for it."""
+
+    TX = "tx"
+    TX_DEFAULT = "tx_default"
+    STATION_MAX = "station_max"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way of asking for a limit."""
+
+    purpose: Purpose
+    stack_level: int
+
+
+LADDER = (
+    Rung(Purpose.TX, 1),
+    Rung(Purpose.TX, 0),
+    Rung(Purpose.TX_DEFAULT, 1),
+    Rung(Purpose.STATION_MAX, 0),
+)
+"""From the one with a dead-man and no flash write to the last resort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A live limit that was sent; it ends ``until_s`` by itself."""
+
+    amps: float
+    rung: Rung
+    until_s: float
+
+
+@dataclass(slots=True)
+class Hold:
+    """One EVSE's limits. Amps per phase everywhere.
+
+    Attributes:
+        evse: As built.
+        duration_s: Life of a live limit.
+        refresh_s: It is sent anew after this.
+        default_known: The station acknowledged its safe default at some time (also before our restart).
+        default_sure: It did so since it last connected.
+        suspect_s: Monotonic time from which a default that is not sure counts as dropped.
+        acked: The live limit in force by the station's word.
+        pending: Sent, not answered; or never answered and perhaps in force.
+    """
+
+    evse: Evse
+    duration_s: float
+    refresh_s: float
+    default_known: bool = False
+    default_sure: bool = False
+    suspect_s: float = 0.0
+    setpoint_a: float | None = None
+    setpoint_s: float = 0.0
+    cloud_a: float | None = None
+    acked: Sent | None = None
+    confirmed_s: float | None = None
+    sent_s: float | None = None
+    pending: list[Sent] = field(default_factory=list)
+    rung: int = 0
+    tries: int = 0
+    refused: str | None = None
+    retry_s: float = 0.0
+    due: bool = False
+    persisted: Grant | None = None
+
+    @property
+    def target_a(self) -> float | None:
+        """The lower of ours and the cloud's; ``None`` before control has spoken."""
+        if self.setpoint_a is None:
+            return None
+        return self.setpoint_a if self.cloud_a is None else min(self.setpoint_a, self.cloud_a)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the station cannot be held, for people."""
+        return self.refused
+
+    def restore(self, grant: Grant | None, *, safe_default: bool, now: Now) -> None:
+        """Takes over what was on disk: a grant counts until its written end."""
+        self.default_known = safe_default
+        self.persisted = grant
+        if grant is not None:
+            left_s = (grant.expires_utc - now.utc).total_seconds()
+            # A clock set back by years must not keep a grant for years (L8).
+            left_s = min(left_s, self.duration_s + GRANT_MARGIN_S)
+            if left_s > 0:
+                self.pending = [Sent(grant.limit_a, LADDER[0], now.s + left_s)]
+
+    def connected(self, now_s: float) -> None:
+        """A new connection: everything is to be confirmed again, and sent again (S5)."""
+        self.default_sure = False
+        self.suspect_s = now_s + CONFIRM_S
+        self.sent_s = None
+        self.again()
+
+    def again(self) -> None:
+        """Send the live limit anew, trying the ladder from its present rung."""
+        self.due = True
+        self.tries = 0
+        self.retry_s = 0.0
+
+    def default_accepted(self) -> None:
+        """The safe default is in place."""
+        self.default_known = self.default_sure = True
+
+    def set_limit(self, amps: float, now_s: float) -> bool:
+        """Control's setpoint; returns whether the target moved."""
+        before = self.target_a
+        self.setpoint_a, self.setpoint_s = amps, now_s
+        return self._moved(before)
+
+    def set_cloud(self, amps: float | None) -> bool:
+        """The cloud's composite limit; returns whether it changed."""
+        if amps == self.cloud_a:
+            return False
+        before = self.target_a
+        self.cloud_a = amps
+        self._moved(before)
+        return True
+
+    def _moved(self, before: float | None) -> bool:
+        if self.target_a == before:
+            return False
+        self.due = True
+        return True
+
+    def transaction_ended(self) -> None:
+        """A TxProfile ends with its transaction; other purposes live on to their own end."""
+        self.pending = [p for p in self.pending if p.rung.purpose is not Purpose.TX]
+        if self.acked is not None and self.acked.rung.purpose is Purpose.TX:
+            self.acked = None
+        self.due = False
+
+    def wants(self, now_s: float, *, charging: bool) -> bool:
+        """Whether a live limit should be sent now."""
+        if not charging or self.target_a is None or now_s < self.retry_s:
+            return False
+        if now_s - self.setpoint_s > SETPOINT_LIFE_S:
+            return False
+        return self.due or self.sent_s is None or now_s - self.sent_s >= self.refresh_s
+
+    def sending(self, amps: float, now_s: float) -> Sent:
+        """Notes that a live limit goes out: from now on it may be in force."""
+        sent = Sent(amps, LADDER[self.rung], now_s + self.duration_s + SLACK_S)
+        # What was never answered may be in force for as long as it lives; bounded, the highest are kept (I11).
+        alive = sorted((p for p in self.pending if p.until_s > now_s), key=lambda p: p.amps)[-8:]
+        self.pending = [*alive, sent]
+        self.sent_s = now_s
+        self.due = False
+        return sent
+
+    def accepted(self, sent: Sent, now_s: float) -> None:
+        """The station took it: it replaces everything before it."""
+        self.acked, self.confirmed_s = sent, now_s
+        self.pending = []
+        self.tries = 0
+        self.refused = None
+
+    def rejected(self, sent: Sent, now_s: float, *, never: bool) -> bool:
+        """The station refused it: try again, or the next rung; returns whether the ladder has come to its end.
+
+        Args:
+            sent: What was refused.
+            now_s: Monotonic time.
+            never: It does not know this at all; asking twice is useless.
+        """
+        if sent in self.pending:
+            self.pending.remove(sent)
+        self.tries += 1
+        if never or self.tries >= TRIES:
+            self.tries = 0
+            self.rung += 1
+        self.due = True
+        if self.rung < len(LADDER):
+            return False
+        self.rung = 0
+        self.retry_s = now_s + RETRY_S
+        first = self.refused is None
+        self.refused = "refuses every kind of charging profile"
+        return first
+
+    def unanswered(self) -> None:
+        """No answer came: it may or may not be in force; send again."""
+        self.due = True
+
+    def in_force_a(self, now_s: float, *, charging: bool) -> float:
+        """The most that may be in force, see ``core.state.EvseState``."""
+        lapsed = self.evse.fallback_a if self.default_known else self.evse.max_a
+        if not self.default_sure and now_s >= self.suspect_s > 0:
+            lapsed = self.evse.max_a
+        if self.refused is not None:
+            return self.evse.max_a
+        live = [p.amps for p in self.pending if now_s < p.until_s]
+        if self.acked is not None and now_s < self.acked.until_s:
+            live.append(self.acked.amps)
+            if charging and self.default_sure and now_s < self.acked.until_s - 2 * SLACK_S:
+                return max(live)  # it overrides the default for as long as it surely lives
+        return max([lapsed, *live])
+
+    def confirmed_a(self, now_s: float) -> float | None:
+        """The live limit that the station acknowledged and that has not ended."""
+        return self.acked.amps if self.acked is not None and now_s < self.acked.until_s else None
+
+    def grant_needed(self, amps: float, now: Now) -> Grant | None:
+        """What must be on disk before this limit is sent; ``None`` where what is there covers it.
+
+        Below the fallback nothing is needed: after a restart the fallback counts anyway.
+        """
+        ends = now.utc + timedelta(seconds=self.duration_s + SLACK_S)
+        written = self.persisted
+        if amps <= self.evse.fallback_a or (
+            written is not None and amps <= written.limit_a and ends <= written.expires_utc
+        ):
+            return None
+        return self._grant(amps, now, ends)
+
+    def _grant(self, amps: float, now: Now, ends: datetime) -> Grant:
+        alive = [p.amps for p in self.pending if now.s < p.until_s]
+        if self.acked is not None and now.s < self.acked.until_s:
+            alive.append(self.acked.amps)
+        self.persisted = Grant(self.evse.evse_id, max([amps, *alive]), ends + timedelta(seconds=GRANT_MARGIN_S))
+        return self.persisted

@@ -1,0 +1,224 @@
+"""Keeping one station's limits: clears what is foreign, installs the safe default, sends and refreshes live limits."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+
+from cem.core.site import Evse
+from cem.csms.actions import Action, Emit, News, Persist, SendDown
+from cem.csms.dialect import Ask, Dialect
+from cem.csms.frames import Frame, Kind, call
+from cem.csms.hold import TRIES, Hold, Purpose
+from cem.csms.lane import Lane, Priority, Waiting
+from cem.csms.moment import Now
+from cem.csms.picture import Picture
+from cem.csms.records import Grant
+
+LIMIT_TIMEOUT_S = 10.0
+DEFAULT_RETRY_S = 30.0
+BACKDATE_S = 60.0
+"""A live limit's schedule starts this long ago, so that a station whose clock is a little slow obeys it at once."""
+
+
+class Keeper:
+    """The limits of one station's EVSEs.
+
+    Args:
+        station_id: For messages to people.
+        evses: As built.
+        duration_s: Life of a live limit.
+        refresh_s: A live limit is sent anew after this.
+        lane: The way down to the station.
+        picture: Transactions and the station's clock.
+        out: Where actions go.
+        new_id: Makes message ids.
+        proven: Called once the safe default is known to be in place, or known to be refused.
+    """
+
+    def __init__(
+        self,
+        station_id: str,
+        evses: Sequence[Evse],
+        duration_s: float,
+        refresh_s: float,
+        lane: Lane,
+        picture: Picture,
+        out: list[Action],
+        new_id: Callable[[], str],
+        proven: Callable[[bool], None],
+    ) -> None:
+        self._station_id = station_id
+        self._duration_s = duration_s
+        self._lane = lane
+        self._picture = picture
+        self._out = out
+        self._new_id = new_id
+        self._proven = proven
+        self._dialect: Dialect | None = None
+        self._clear: deque[Ask] = deque()
+        self._default_try_s: dict[int, float] = {}
+        self._default_tries: dict[int, int] = {}
+        self._default_refused: set[int] = set()
+        self.holds = {e.number: Hold(e, duration_s, refresh_s) for e in evses}
+        self._order: dict[int, None] = dict.fromkeys(self.holds)
+
+    def restore(self, grants: Mapping[str, Grant], *, safe_default: bool, now: Now) -> None:
+        """Takes over what was on disk when we started."""
+        for hold in self.holds.values():
+            hold.restore(grants.get(hold.evse.evse_id), safe_default=safe_default, now=now)
+
+    def connected(self, now: Now) -> None:
+        """A new connection; nothing is sent before ``accepted``."""
+        self._dialect = None
+        for hold in self.holds.values():
+            hold.connected(now.s)
+
+    def accepted(self, dialect: Dialect, now: Now) -> None:
+        """The station may be commanded: clear, install the default, then hold."""
+        self._dialect = dialect
+        first_time = not all(h.default_known for h in self.holds.values())
+        # A known station keeps its profiles over a reconnect; clearing would free a running transaction for a moment.
+        self._clear = deque(dialect.clear_foreign() if first_time else ())
+        self._default_try_s = dict.fromkeys(self.holds, now.s)
+        self._default_tries = dict.fromkeys(self.holds, 0)
+
+    def closed(self) -> None:
+        """The connection is gone."""
+        self._dialect = None
+
+    def set_limit(self, evse: int, amps: float, now: Now) -> None:
+        """Control's setpoint for one EVSE."""
+        hold = self.holds.get(evse)
+        if hold is not None and hold.set_limit(amps, now.s):
+            self._order.pop(evse)
+            self._order[evse] = None
+
+    def set_cloud(self, evse: int, amps: float | None) -> bool:
+        """The cloud's composite for one EVSE; returns whether it changed."""
+        return self.holds[evse].set_cloud(amps)
+
+    def started(self, evse: int) -> None:
+        """S5: an EVSE began or resumed; its limit is sent again."""
+        self.holds[evse].again()
+
+    def ended(self, evse: int) -> None:
+        """No transaction there any more."""
+        self.holds[evse].transaction_ended()
+
+    def fault(self, evse: int) -> str | None:
+        """Why this EVSE cannot be held, for people."""
+        if self.holds[evse].fault is not None:
+            return self.holds[evse].fault
+        if evse in self._default_refused:
+            return "refuses a default charging profile, so nothing holds it if we die"
+        return None
+
+    def send_next(self, now: Now) -> bool:
+        """Sends at most one CALL that holding needs; returns whether it did."""
+        dialect = self._dialect
+        if dialect is None or not self._lane.free(now.s, limit=True):
+            return False
+        if self._clear:
+            self._send(self._clear.popleft(), now, lambda _answer, _now: None)
+            return True
+        for number, hold in self.holds.items():
+            if not hold.default_sure and now.s >= self._default_try_s[number]:
+                self._send_default(dialect, number, now)
+                return True
+        waiting = self._next_live(now)
+        if waiting is None:
+            return False
+        self._send_live(dialect, waiting, now)
+        return True
+
+    def _next_live(self, now: Now) -> int | None:
+        """Cuts before raises (I3), else in the order in which control spoke."""
+        waiting = [
+            number
+            for number in self._order
+            if self.holds[number].wants(now.s, charging=self._picture.transactions.at(number) is not None)
+        ]
+
+        def raises(number: int) -> bool:
+            hold = self.holds[number]
+            return (hold.target_a or 0.0) > (hold.confirmed_a(now.s) or 0.0)
+
+        return min(waiting, key=raises, default=None)
+
+    def _send(self, ask: Ask, now: Now, done: Callable[[Frame | None, Now], None]) -> None:
+        message_id = self._new_id()
+        waiting = Waiting(message_id, call(message_id, *ask), Priority.LIMIT, LIMIT_TIMEOUT_S, done)
+        self._out.append(SendDown(self._lane.send(waiting, now.s)))
+
+    def _send_default(self, dialect: Dialect, number: int, now: Now) -> None:
+        hold = self.holds[number]
+        self._default_try_s[number] = now.s + DEFAULT_RETRY_S
+
+        def done(answer: Frame | None, now: Now) -> None:
+            if answer is None:
+                self._default_try_s[number] = now.s  # the connection may be busy; ask again at once
+                return
+            if answer.kind is Kind.RESULT and dialect.limit_status(answer.payload) == "Accepted":
+                hold.default_accepted()
+                self._default_refused.discard(number)
+                if all(h.default_sure for h in self.holds.values()):
+                    self._proven(True)
+            elif self._default_tries[number] + 1 < TRIES:
+                self._default_tries[number] += 1
+                self._default_try_s[number] = now.s
+            else:
+                self._default_tries[number] = 0
+                self._default_try_s[number] = now.s + DEFAULT_RETRY_S
+                hold.default_known = False
+                if number not in self._default_refused:
+                    self._default_refused.add(number)
+                    self._refused(hold, _said(answer, dialect))
+                self._proven(False)
+            self._out.append(News())
+
+        self._send(dialect.safe_default(number, hold.evse.fallback_a), now, done)
+
+    def _send_live(self, dialect: Dialect, number: int, now: Now) -> None:
+        hold = self.holds[number]
+        transaction = self._picture.transactions.at(number)
+        target = hold.target_a
+        if transaction is None or target is None:
+            return
+        grant = hold.grant_needed(target, now)
+        if grant is not None:  # on disk before the raise is on the wire
+            self._out.append(Persist((grant,)))
+        sent = hold.sending(target, now.s)
+        start = now.utc + timedelta(seconds=self._picture.clock_offset_s - BACKDATE_S)
+        life_s = int(self._duration_s + BACKDATE_S)
+        ask = dialect.live_limit(sent.rung, number, target, transaction.local_id, start, life_s)
+
+        def done(answer: Frame | None, now: Now) -> None:
+            if answer is None:
+                hold.unanswered()
+            elif answer.kind is Kind.RESULT and dialect.limit_status(answer.payload) == "Accepted":
+                recovered = hold.fault is not None
+                if sent.rung.purpose is Purpose.TX and self._picture.transactions.at(number) is not transaction:
+                    hold.transaction_ended()  # it was for a transaction that is over
+                else:
+                    hold.accepted(sent, now.s)
+                if recovered:
+                    text = f"{self._station_id} EVSE {number} takes limits again"
+                    self._out.append(Emit("limit_accepted", text, {"evse": hold.evse.evse_id}))
+            else:
+                never = answer.kind is not Kind.RESULT or dialect.limit_status(answer.payload) == "NotSupported"
+                if hold.rejected(sent, now.s, never=never):
+                    self._refused(hold, _said(answer, dialect))
+            self._out.append(News())
+
+        self._send(ask, now, done)
+
+    def _refused(self, hold: Hold, said: str) -> None:
+        text = (
+            f"{self._station_id} EVSE {hold.evse.number} refuses charging profiles ({said}); its maximum of "
+            f"{hold.evse.max_a:g} A is reserved. Check that smart charging is switched on at the station"
+        )
+        self._out.append(Emit("limit_refused", text, {"evse": hold.evse.evse_id, "said": said}))
+
+
+def _said(answer: Frame, dialect: Dialect) -> str:
+    return dialect.limit_status(answer.payload) if answer.kind is Kind.RESULT else answer.code

@@ -1,0 +1,116 @@
+"""One direction of one connection: a single CALL on its way at a time, the rest waiting by priority.
+
+OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake a CALL of the cloud
+that the station has left unanswered for ``OVERTAKE_S``.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from cem.csms.frames import Frame
+from cem.csms.moment import Now
+
+OVERTAKE_S = 5.0
+ROOM = 500
+
+
+class Priority(IntEnum):
+    """Order of sending; the lower goes first."""
+
+    LIMIT = 0
+    TRANSACTION = 1
+    STATUS = 2
+    TELEMETRY = 3
+    BULK = 4
+
+
+Done = Callable[[Frame | None, Now], None]
+"""Called once: with the answer, or with ``None`` when none came in time or the connection ended."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A CALL on its way or waiting for its turn.
+
+    Attributes:
+        foreign: It is the other side's own, only passing through us.
+        deadline_s: Monotonic time at which it is given up, set when it is sent unless given before.
+    """
+
+    message_id: str
+    text: str
+    priority: Priority
+    timeout_s: float
+    done: Done
+    foreign: bool = False
+    deadline_s: float | None = None
+    sent_s: float | None = None
+
+
+@dataclass(slots=True)
+class Lane:
+    """The queue of one direction."""
+
+    _queue: list[tuple[int, int, Waiting]] = field(default_factory=list)
+    _on_way: dict[str, Waiting] = field(default_factory=dict)
+    _count: int = 0
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._on_way)
+
+    def push(self, waiting: Waiting) -> bool:
+        """Takes a CALL; ``False`` where there is no room left (bounded, I11)."""
+        if len(self._queue) >= ROOM:
+            return False
+        self._count += 1
+        heapq.heappush(self._queue, (waiting.priority, self._count, waiting))
+        return True
+
+    def free(self, now_s: float, *, limit: bool = False) -> bool:
+        """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for a foreign one."""
+        return all(
+            limit and w.foreign and w.sent_s is not None and now_s - w.sent_s >= OVERTAKE_S
+            for w in self._on_way.values()
+        )
+
+    def waits_for(self, message_id: str) -> bool:
+        """Whether this CALL is on its way or waiting."""
+        return message_id in self._on_way or any(w.message_id == message_id for _, _, w in self._queue)
+
+    def send(self, waiting: Waiting, now_s: float) -> str:
+        """Marks a CALL as sent and gives its text."""
+        waiting.sent_s = now_s
+        if waiting.deadline_s is None:
+            waiting.deadline_s = now_s + waiting.timeout_s
+        self._on_way[waiting.message_id] = waiting
+        return waiting.text
+
+    def next(self, now_s: float) -> str | None:
+        """The text of the next waiting CALL, if one may go now."""
+        if not self._queue or not self.free(now_s):
+            return None
+        return self.send(heapq.heappop(self._queue)[2], now_s)
+
+    def answered(self, message_id: str) -> Waiting | None:
+        """Takes the CALL that an answer belongs to; ``None`` for an answer nobody waits for."""
+        return self._on_way.pop(message_id, None)
+
+    def overdue(self, now_s: float) -> list[Waiting]:
+        """Takes every CALL whose time is up, on its way or still waiting."""
+        late = [w for w in self._on_way.values() if w.deadline_s is not None and now_s >= w.deadline_s]
+        for waiting in late:
+            del self._on_way[waiting.message_id]
+        stuck = [w for _, _, w in self._queue if w.deadline_s is not None and now_s >= w.deadline_s]
+        if stuck:
+            self._queue = [item for item in self._queue if item[2] not in stuck]
+            heapq.heapify(self._queue)
+        return late + stuck
+
+    def drain(self) -> list[Waiting]:
+        """Takes everything, what was on its way first: the connection is gone."""
+        everything = [*self._on_way.values(), *(w for _, _, w in sorted(self._queue))]
+        self._on_way.clear()
+        self._queue.clear()
+        return everything

@@ -1,0 +1,16 @@
+"""The time of one call into a session."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class Now(NamedTuple):
+    """Both clocks, read together: ``s`` monotonic for timers, ``utc`` for what is written into messages and records."""
+
+    s: float
+    utc: datetime
+
+
+def ocpp_time(utc: datetime) -> str:
+    """A UTC time as OCPP writes it (RFC 3339, whole milliseconds, ``Z``)."""
+    return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"

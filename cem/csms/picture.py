@@ -1,0 +1,208 @@
+"""One station as its messages paint it: statuses, transactions, measured values; and the session records that follow."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cem.core.site import Evse
+from cem.core.units import PerPhase
+from cem.csms.actions import Action, Emit, News, Persist
+from cem.csms.authorization import token_hash
+from cem.csms.facts import MeterTold, StatusTold, TransactionTold
+from cem.csms.metering import Reading, read
+from cem.csms.moment import Now, ocpp_time
+from cem.csms.records import OpenSession, SessionUpdate
+from cem.csms.transactions import Transaction, Transactions
+
+RECORD_S = 60.0
+"""A session's energy is recorded at most this often while it runs."""
+CLOCK_OFF_S = 5.0
+"""A station's clock counts as wrong beyond this."""
+
+
+@dataclass(slots=True)
+class EvseLive:
+    """What is known of one EVSE now."""
+
+    evse: Evse
+    status: str = ""
+    plugged: dict[int, bool | None] = field(default_factory=dict)
+    current_a: PerPhase | None = None
+    measured_s: float | None = None
+
+    @property
+    def connected(self) -> bool | None:
+        """A vehicle is plugged in, at any of the EVSE's connectors."""
+        known = [p for p in self.plugged.values() if p is not None]
+        return any(known) if known else None
+
+
+class Picture:
+    """Learns from facts.
+
+    Args:
+        station_id: Identity.
+        evses: As built.
+        nominal_v: For powers where no voltage is told.
+        out: Where actions go.
+        started: Called when an EVSE begins to charge or must be sent its limit anew.
+        ended: Called when a transaction is over.
+    """
+
+    def __init__(
+        self,
+        station_id: str,
+        evses: Sequence[Evse],
+        nominal_v: float,
+        out: list[Action],
+        started: Callable[[int], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._station_id = station_id
+        self._nominal_v = nominal_v
+        self._out = out
+        self._started = started
+        self._ended = ended
+        self.evses: Mapping[int, EvseLive] = {e.number: EvseLive(e) for e in evses}
+        self.transactions = Transactions()
+        self._clock: deque[float] = deque(maxlen=8)
+
+    def restore(self, open_sessions: Sequence[OpenSession], now_s: float) -> None:
+        """Goes on with the transactions that were open when we stopped."""
+        numbers = {live.evse.evse_id: number for number, live in self.evses.items()}
+        for session in sorted(open_sessions, key=lambda s: s.updated_utc):
+            if session.station_id == self._station_id and session.evse_id in numbers:
+                self.transactions.restore(session, numbers[session.evse_id], now_s)
+
+    @property
+    def clock_offset_s(self) -> float:
+        """How far the station's clock is ahead; 0 within ``CLOCK_OFF_S``.
+
+        A message takes its time or was kept back, so each sample is at most the true offset: the highest is the best.
+        """
+        best = max(self._clock, default=0.0)
+        return best if abs(best) > CLOCK_OFF_S else 0.0
+
+    def disconnected(self) -> None:
+        """What a new connection must not inherit."""
+        self._clock.clear()
+
+    def status(self, fact: StatusTold, now: Now) -> None:
+        """A connector's status."""
+        live = self.evses.get(fact.evse)
+        if live is None:
+            return
+        changed = live.status != fact.status
+        live.status = fact.status
+        live.plugged[fact.connector] = fact.connected
+        transaction = self.transactions.at(fact.evse)
+        if fact.connected is False and live.connected is False:
+            live.current_a, live.measured_s = PerPhase.same(0.0), now.s
+            if transaction is not None:
+                # S18: only the station ends a transaction towards the cloud; for control nothing flows any more.
+                transaction.lost = True
+            self._ended(fact.evse)
+        elif changed and fact.status == "Charging" and transaction is not None:
+            self._started(fact.evse)
+        if changed:
+            self._out.append(News())
+
+    def meter(self, fact: MeterTold, now: Now) -> None:
+        """Measured values of an EVSE."""
+        live = self.evses.get(fact.evse)
+        if live is not None:
+            self._measured(live, fact.meter_values, now)
+
+    def _measured(self, live: EvseLive, meter_values: object, now: Now) -> Reading:
+        reading = read(meter_values, live.evse.phases, self._nominal_v)
+        if reading.current_a is not None:
+            live.current_a, live.measured_s = reading.current_a, now.s
+        if reading.periodic and reading.at_utc is not None:
+            self._clock.append((reading.at_utc - now.utc).total_seconds())
+        return reading
+
+    def transaction(self, fact: TransactionTold, now: Now) -> Transaction | None:
+        """A transaction began, went on or ended; its id is known."""
+        known = self.transactions.open.get(fact.transaction_id or "")
+        number = fact.evse if known is None or fact.evse is not None else known.evse
+        live = self.evses.get(number) if number is not None else None
+        if live is None or fact.transaction_id is None:
+            if known is None:
+                return None
+            live = self.evses[known.evse]
+        if known is None:
+            if fact.kind == "stop":
+                return None  # nothing of it is known here; the cloud hears of it all the same
+            known = self._begin(live, fact, now)
+        elif known.lost and fact.kind == "update" and not fact.offline:
+            known.lost = False
+            self._started(known.evse)
+        if fact.state is not None and fact.state != known.state:
+            known.state = fact.state
+            live.status = fact.state
+            if fact.state == "Charging" and not fact.offline:
+                self._started(known.evse)
+            self._out.append(News())
+        reading = Reading() if fact.meter_values is None else self._told(live, fact, now)
+        energy = fact.meter_wh if fact.meter_wh is not None else reading.energy_wh
+        if energy is not None:
+            known.meter_wh = energy
+        if fact.token is not None and known.token is None:
+            known.token = token_hash(fact.token)
+        if fact.kind == "stop":
+            self._finish(known, fact, now, fact.reason)
+        elif fact.kind == "start":
+            self._record(known, "start", fact.at_utc or now.utc)
+        elif energy is not None and now.s - known.recorded_s >= RECORD_S:
+            known.recorded_s = now.s
+            self._record(known, "meter", fact.at_utc or reading.at_utc or now.utc)
+        return known
+
+    def _told(self, live: EvseLive, fact: TransactionTold, now: Now) -> Reading:
+        if fact.offline:  # values of yesterday say nothing of now
+            return read(fact.meter_values, live.evse.phases, self._nominal_v)
+        return self._measured(live, fact.meter_values, now)
+
+    def _begin(self, live: EvseLive, fact: TransactionTold, now: Now) -> Transaction:
+        number = live.evse.number
+        for old in [t for t in self.transactions.open.values() if t.evse == number]:
+            self._finish(old, fact, now, "Lost")
+        started = fact.at_utc or now.utc
+        local_id = fact.transaction_id or ""
+        session_id = f"{self._station_id}:{local_id}:{ocpp_time(started)}"
+        begun = Transaction(session_id, number, local_id, started, now.s, recorded_s=now.s)
+        self.transactions.open[local_id] = begun
+        if fact.token is not None:
+            begun.token = token_hash(fact.token)
+        if fact.kind != "start":
+            text = f"{self._station_id} goes on with transaction {local_id} that is not on record here; recorded from now on"
+            self._out.append(Emit("transaction_adopted", text))
+            begun.meter_wh = fact.meter_wh
+            self._record(begun, "start", started)
+        self._started(number)
+        self._out.append(News())
+        return begun
+
+    def _finish(self, transaction: Transaction, fact: TransactionTold, now: Now, reason: str | None) -> None:
+        self.transactions.open.pop(transaction.local_id, None)
+        self._record(transaction, "stop", fact.at_utc or now.utc, reason)
+        live = self.evses[transaction.evse]
+        if self.transactions.at(transaction.evse) is None:
+            live.current_a, live.measured_s = None, None
+            self._ended(transaction.evse)
+        self._out.append(News())
+
+    def _record(self, transaction: Transaction, kind: str, at: datetime, reason: str | None = None) -> None:
+        update = SessionUpdate(
+            session_id=transaction.session_id,
+            station_id=self._station_id,
+            evse_id=self.evses[transaction.evse].evse.evse_id,
+            kind=kind,
+            at_utc=at,
+            transaction_id=transaction.local_id,
+            meter_wh=transaction.meter_wh,
+            token_hash=transaction.token,
+            reason=reason,
+        )
+        self._out.append(Persist((update,)))

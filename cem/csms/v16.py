@@ -1,0 +1,220 @@
+"""OCPP 1.6J. Its "connectorId" is our EVSE; only this module knows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cem.csms.dialect import (
+    LIVE_PROFILE_ID,
+    MEASURANDS,
+    SAFE_PROFILE_ID,
+    Ask,
+    LocalAnswer,
+    ProfilesAsked,
+    StartAnswer,
+)
+from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
+from cem.csms.hold import Purpose, Rung
+from cem.csms.metering import instant, number
+from cem.csms.moment import ocpp_time
+from cem.csms.parsing import LONGEST_COMPOSITE_S, member, profile, whole, words
+from cem.csms.profiles import MAX, TX, TX_DEFAULT, Clear, CompositeAsked, Profile, Step
+
+_PURPOSES = {"ChargePointMaxProfile": MAX, "TxDefaultProfile": TX_DEFAULT, "TxProfile": TX}
+_WORDS = {
+    Purpose.TX: "TxProfile",
+    Purpose.TX_DEFAULT: "TxDefaultProfile",
+    Purpose.STATION_MAX: "ChargePointMaxProfile",
+}
+_PLUGGED = {"Preparing", "Charging", "SuspendedEV", "SuspendedEVSE", "Finishing"}
+_EMPTY = {
+    "MeterValues", "StatusNotification", "DiagnosticsStatusNotification", "FirmwareStatusNotification",
+    "LogStatusNotification", "SecurityEventNotification", "SignedFirmwareStatusNotification",
+}  # fmt: skip
+
+
+def tenths(amps: float) -> float:
+    """A limit as 1.6 carries it: one decimal, rounded down (section 7.11)."""
+    return math.floor(amps * 10 + 1e-6) / 10
+
+
+class V16:
+    """OCPP 1.6J messages."""
+
+    version = "1.6"
+    bad_format = "FormationViolation"
+    holdable = frozenset({"StartTransaction", "StopTransaction", "MeterValues"})
+
+    def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
+        connector = whole(payload.get("connectorId"))
+        token = words(payload.get("idTag"))
+        at = instant(payload.get("timestamp"))
+        transaction = whole(payload.get("transactionId"))
+        values = payload.get("meterValue")
+        match action:
+            case "BootNotification":
+                return Booted(payload)
+            case "StatusNotification" if connector is not None:
+                status = str(payload.get("status", ""))
+                plugged = True if status in _PLUGGED else False if status in {"Available", "Reserved"} else None
+                return StatusTold(connector, 1, status, plugged, at)
+            case "StartTransaction" if connector is not None:
+                meter = number(payload.get("meterStart"))
+                return TransactionTold("start", connector, None, at, token=token, meter_wh=meter)
+            case "StopTransaction" if transaction is not None:
+                return TransactionTold(
+                    "stop",
+                    None,
+                    str(transaction),
+                    at,
+                    token=token,
+                    meter_wh=number(payload.get("meterStop")),
+                    reason=words(payload.get("reason")) or "Local",  # section 6.49: Local where left out
+                )
+            case "MeterValues" if connector is not None and transaction is not None:
+                return TransactionTold("update", connector, str(transaction), None, meter_values=values)
+            case "MeterValues" if connector is not None:
+                return MeterTold(connector, values)
+            case "Authorize" if token is not None:
+                return TokenAsked(token)
+        return None
+
+    def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
+        token_info = {"idTagInfo": {"status": "Accepted" if local.token_ok else "Invalid"}}
+        match action:
+            case "BootNotification":
+                status = "Accepted" if local.accepted else "Pending"
+                return {"status": status, "currentTime": ocpp_time(local.now.utc), "interval": local.interval_s}
+            case "Heartbeat":
+                return {"currentTime": ocpp_time(local.now.utc)}
+            case "Authorize":
+                return token_info
+            case "StartTransaction":
+                return {**token_info, "transactionId": int(local.transaction_id or 0)}
+            case "StopTransaction":
+                return token_info if payload.get("idTag") else {}
+            case "DataTransfer":
+                return {"status": "UnknownVendorId"}
+            case "SignCertificate":
+                return {"status": "Rejected"}
+        return {} if action in _EMPTY else None
+
+    def boot_status(self, result: Mapping[str, Any]) -> str:
+        return str(result.get("status"))
+
+    def start_answer(self, result: Mapping[str, Any]) -> StartAnswer:
+        transaction = whole(result.get("transactionId"))
+        return StartAnswer(None if transaction is None else str(transaction), self.token_accepted(result) is not False)
+
+    def token_accepted(self, result: Mapping[str, Any]) -> bool | None:
+        status = member(result.get("idTagInfo"), "status")
+        return None if status is None else status == "Accepted"
+
+    def clear_foreign(self) -> Sequence[Ask]:
+        return [("ClearChargingProfile", {})]  # section 5.2: no criteria clears everything
+
+    def _profile(
+        self, number: int, purpose: Purpose, level: int, kind: str, schedule: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "chargingProfileId": number,
+            "stackLevel": level,
+            "chargingProfilePurpose": _WORDS[purpose],
+            "chargingProfileKind": kind,
+            "chargingSchedule": schedule,
+        }
+
+    def safe_default(self, evse: int, amps: float) -> Ask:
+        period = [{"startPeriod": 0, "limit": tenths(amps)}]
+        schedule = {"chargingRateUnit": "A", "chargingSchedulePeriod": period}
+        body = self._profile(SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
+        return "SetChargingProfile", {"connectorId": evse, "csChargingProfiles": body}
+
+    def live_limit(
+        self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
+    ) -> Ask:
+        schedule = {
+            "duration": duration_s,
+            "startSchedule": ocpp_time(start),
+            "chargingRateUnit": "A",
+            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": tenths(amps)}],
+        }
+        body = self._profile(LIVE_PROFILE_ID + evse, rung.purpose, rung.stack_level, "Absolute", schedule)
+        if rung.purpose is Purpose.TX:
+            body["transactionId"] = int(transaction_id)
+        connector = 0 if rung.purpose is Purpose.STATION_MAX else evse
+        return "SetChargingProfile", {"connectorId": connector, "csChargingProfiles": body}
+
+    def limit_status(self, result: Mapping[str, Any]) -> str:
+        return str(result.get("status"))
+
+    def ask_samples(self, interval_s: int) -> Sequence[Ask]:
+        return [
+            ("ChangeConfiguration", {"key": "MeterValuesSampledData", "value": MEASURANDS}),
+            ("ChangeConfiguration", {"key": "MeterValueSampleInterval", "value": str(interval_s)}),
+        ]
+
+    def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]:
+        return [
+            ("TriggerMessage", {"requestedMessage": message, "connectorId": evse})
+            for evse in evses
+            for message in ("StatusNotification", "MeterValues")
+        ]
+
+    def ask_boot(self) -> Ask:
+        return "TriggerMessage", {"requestedMessage": "BootNotification"}
+
+    def set_profile(self, payload: Mapping[str, Any]) -> Profile | None:
+        evse = whole(payload.get("connectorId"))
+        return None if evse is None else self._read_profile(payload.get("csChargingProfiles"), evse)
+
+    def _read_profile(self, raw: Any, evse: int) -> Profile | None:
+        return profile(raw, evse, "chargingProfileId", _PURPOSES, lambda schedules: schedules)
+
+    def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
+        purpose = payload.get("chargingProfilePurpose")
+        return Clear(
+            profile_id=whole(payload.get("id")),
+            evse=whole(payload.get("connectorId")),
+            purpose=None if purpose is None else _PURPOSES.get(str(purpose), "unknown"),
+            stack_level=whole(payload.get("stackLevel")),
+        )
+
+    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None:
+        evse, duration = whole(payload.get("connectorId")), whole(payload.get("duration"))
+        if evse is None or duration is None or duration < 0:
+            return None
+        return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), str(payload.get("chargingRateUnit", "A")))
+
+    def composite(self, asked: CompositeAsked, start: datetime, steps: Sequence[Step]) -> dict[str, Any]:
+        return {
+            "status": "Accepted",
+            "connectorId": asked.evse,
+            "scheduleStart": ocpp_time(start),
+            "chargingSchedule": {
+                "duration": asked.duration_s,
+                "startSchedule": ocpp_time(start),
+                "chargingRateUnit": asked.unit,
+                "chargingSchedulePeriod": [{"startPeriod": s.start_s, "limit": tenths(s.limit)} for s in steps],
+            },
+        }
+
+    def profiles_asked(self, payload: Mapping[str, Any]) -> ProfilesAsked | None:  # noqa: ARG002 - not in 1.6
+        return None
+
+    def report_profiles(self, asked: ProfilesAsked, found: Sequence[Profile]) -> Sequence[Ask]:  # noqa: ARG002 - not in 1.6
+        return []
+
+    def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
+        if action != "RemoteStartTransaction" or "chargingProfile" not in payload:
+            return None
+        evse = whole(payload.get("connectorId"))
+        return "chargingProfile", self._read_profile(payload["chargingProfile"], evse or 0)
+
+    def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
+        transaction = whole(payload.get("transactionId"))
+        return str(transaction) if action == "RemoteStopTransaction" and transaction is not None else None
+
+    def wire_id(self, transaction_id: str) -> str | int:
+        return int(transaction_id)

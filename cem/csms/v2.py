@@ -1,0 +1,269 @@
+"""OCPP 2.0.1 and 2.1: one module, for the messages we read and write differ in what they allow, not in what we send."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cem.csms.dialect import (
+    LIVE_PROFILE_ID,
+    MEASURANDS,
+    SAFE_PROFILE_ID,
+    Ask,
+    LocalAnswer,
+    ProfilesAsked,
+    StartAnswer,
+)
+from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
+from cem.csms.hold import Purpose, Rung
+from cem.csms.metering import instant, items, number
+from cem.csms.moment import ocpp_time
+from cem.csms.parsing import LONGEST_COMPOSITE_S, member, profile, whole, words
+from cem.csms.profiles import MAX, TX, TX_DEFAULT, Clear, CompositeAsked, Profile, Step
+from cem.csms.v16 import tenths
+
+_PURPOSES = {"ChargingStationMaxProfile": MAX, "TxDefaultProfile": TX_DEFAULT, "TxProfile": TX}
+_WORDS = {
+    Purpose.TX: "TxProfile",
+    Purpose.TX_DEFAULT: "TxDefaultProfile",
+    Purpose.STATION_MAX: "ChargingStationMaxProfile",
+}
+
+_KINDS = {"Started": "start", "Updated": "update", "Ended": "stop"}
+_EMPTY = {
+    "StatusNotification", "MeterValues", "NotifyReport", "NotifyEvent", "NotifyMonitoringReport",
+    "FirmwareStatusNotification", "LogStatusNotification", "SecurityEventNotification", "NotifyChargingLimit",
+    "ClearedChargingLimit", "ReportChargingProfiles", "NotifyCustomerInformation", "NotifyDisplayMessages",
+    "PublishFirmwareStatusNotification", "ReservationStatusUpdate", "NotifyPriorityCharging", "NotifySettlement",
+    "NotifyDERAlarm", "NotifyDERStartStop", "NotifyWebPaymentStarted", "ReportDERControl",
+}  # fmt: skip
+
+
+class V2:
+    """OCPP 2.0.1 or 2.1 messages."""
+
+    bad_format = "FormatViolation"
+    holdable = frozenset({"TransactionEvent"})
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
+        evse = whole(payload.get("evseId"))
+        at = instant(payload.get("timestamp"))
+        token = words(member(payload.get("idToken"), "idToken"))
+        match action:
+            case "BootNotification":
+                return Booted(payload)
+            case "StatusNotification" if evse is not None:
+                status = str(payload.get("connectorStatus", ""))
+                plugged = True if status == "Occupied" else False if status in {"Available", "Reserved"} else None
+                return StatusTold(evse, whole(payload.get("connectorId")) or 1, status, plugged, at)
+            case "MeterValues" if evse is not None:
+                return MeterTold(evse, payload.get("meterValue"))
+            case "Authorize" if token is not None:
+                return TokenAsked(token)
+            case "TransactionEvent":
+                return self._transaction(payload, at, token)
+        return None
+
+    def _transaction(self, payload: Mapping[str, Any], at: datetime | None, token: str | None) -> Fact | None:
+        info = payload.get("transactionInfo")
+        transaction, kind = words(member(info, "transactionId")), _KINDS.get(str(payload.get("eventType")))
+        if transaction is None or kind is None:
+            return None
+        return TransactionTold(
+            kind,
+            whole(member(payload.get("evse"), "id")),
+            transaction,
+            at,
+            token=token,
+            state=words(member(info, "chargingState")),
+            reason=(words(member(info, "stoppedReason")) or "Local") if kind == "stop" else None,
+            meter_values=payload.get("meterValue"),
+            offline=payload.get("offline") is True,
+        )
+
+    def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
+        token_info = {"idTokenInfo": {"status": "Accepted" if local.token_ok else "Unknown"}}
+        match action:
+            case "BootNotification":
+                status = "Accepted" if local.accepted else "Pending"
+                return {"status": status, "currentTime": ocpp_time(local.now.utc), "interval": local.interval_s}
+            case "Heartbeat":
+                return {"currentTime": ocpp_time(local.now.utc)}
+            case "Authorize":
+                return token_info
+            case "TransactionEvent":
+                return token_info if "idToken" in payload else {}
+            case "DataTransfer":
+                return {"status": "UnknownVendorId"}
+            case "SignCertificate" | "NotifyEVChargingNeeds":
+                return {"status": "Rejected"}
+            case "NotifyEVChargingSchedule":
+                return {"status": "Accepted"}
+            case "GetCertificateStatus":
+                return {"status": "Failed"}
+            case "Get15118EVCertificate":
+                return {"status": "Failed", "exiResponse": ""}
+        return {} if action in _EMPTY else None
+
+    def boot_status(self, result: Mapping[str, Any]) -> str:
+        return str(result.get("status"))
+
+    def start_answer(self, result: Mapping[str, Any]) -> StartAnswer:
+        return StartAnswer(None, self.token_accepted(result) is not False)
+
+    def token_accepted(self, result: Mapping[str, Any]) -> bool | None:
+        status = member(result.get("idTokenInfo"), "status")
+        return None if status is None else status == "Accepted"
+
+    def clear_foreign(self) -> Sequence[Ask]:
+        # K10.FR.02: without an id there must be criteria.
+        return [
+            ("ClearChargingProfile", {"chargingProfileCriteria": {"chargingProfilePurpose": word}})
+            for word in _WORDS.values()
+        ]
+
+    def _ask(self, evse: int, number: int, purpose: Purpose, level: int, kind: str, schedule: dict[str, Any]) -> Any:
+        return {
+            "evseId": evse,
+            "chargingProfile": {
+                "id": number,
+                "stackLevel": level,
+                "chargingProfilePurpose": _WORDS[purpose],
+                "chargingProfileKind": kind,
+                "chargingSchedule": [{"id": number, **schedule}],
+            },
+        }
+
+    def safe_default(self, evse: int, amps: float) -> Ask:
+        period = [{"startPeriod": 0, "limit": tenths(amps)}]
+        schedule = {"chargingRateUnit": "A", "chargingSchedulePeriod": period}
+        ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
+        return "SetChargingProfile", ask
+
+    def live_limit(
+        self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
+    ) -> Ask:
+        schedule = {
+            "duration": duration_s,
+            "startSchedule": ocpp_time(start),
+            "chargingRateUnit": "A",
+            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": tenths(amps)}],
+        }
+        where = 0 if rung.purpose is Purpose.STATION_MAX else evse
+        ask = self._ask(where, LIVE_PROFILE_ID + evse, rung.purpose, rung.stack_level, "Absolute", schedule)
+        if rung.purpose is Purpose.TX:
+            ask["chargingProfile"]["transactionId"] = transaction_id
+        return "SetChargingProfile", ask
+
+    def limit_status(self, result: Mapping[str, Any]) -> str:
+        return str(result.get("status"))
+
+    def ask_samples(self, interval_s: int) -> Sequence[Ask]:
+        wanted = (("TxUpdatedInterval", str(interval_s)), ("TxUpdatedMeasurands", MEASURANDS))
+        return [
+            (
+                "SetVariables",
+                {
+                    "setVariableData": [
+                        {
+                            "component": {"name": "SampledDataCtrlr"},
+                            "variable": {"name": name},
+                            "attributeValue": value,
+                        }
+                        for name, value in wanted
+                    ]
+                },
+            )
+        ]
+
+    def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]:
+        asks: list[Ask] = []
+        for evse in evses:
+            status = {"requestedMessage": "StatusNotification", "evse": {"id": evse, "connectorId": 1}}
+            event = {"requestedMessage": "TransactionEvent", "evse": {"id": evse}}
+            asks += [("TriggerMessage", status), ("TriggerMessage", event)]
+        return asks
+
+    def ask_boot(self) -> Ask:
+        return "TriggerMessage", {"requestedMessage": "BootNotification"}
+
+    def set_profile(self, payload: Mapping[str, Any]) -> Profile | None:
+        evse = whole(payload.get("evseId"))
+        return None if evse is None else self._read_profile(payload.get("chargingProfile"), evse)
+
+    def _read_profile(self, raw: Any, evse: int) -> Profile | None:
+        return profile(raw, evse, "id", _PURPOSES, lambda schedules: next(iter(items(schedules)), None))
+
+    def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
+        criteria = payload.get("chargingProfileCriteria")
+        purpose = member(criteria, "chargingProfilePurpose")
+        return Clear(
+            profile_id=whole(payload.get("chargingProfileId")),
+            evse=whole(member(criteria, "evseId")),
+            purpose=None if purpose is None else _PURPOSES.get(str(purpose), "unknown"),
+            stack_level=whole(member(criteria, "stackLevel")),
+        )
+
+    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None:
+        evse, duration = whole(payload.get("evseId")), whole(payload.get("duration"))
+        if evse is None or duration is None or duration < 0:
+            return None
+        return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), str(payload.get("chargingRateUnit", "A")))
+
+    def composite(self, asked: CompositeAsked, start: datetime, steps: Sequence[Step]) -> dict[str, Any]:
+        return {
+            "status": "Accepted",
+            "schedule": {
+                "evseId": asked.evse,
+                "duration": asked.duration_s,
+                "scheduleStart": ocpp_time(start),
+                "chargingRateUnit": asked.unit,
+                "chargingSchedulePeriod": [{"startPeriod": s.start_s, "limit": tenths(s.limit)} for s in steps],
+            },
+        }
+
+    def profiles_asked(self, payload: Mapping[str, Any]) -> ProfilesAsked | None:
+        request, criteria = whole(payload.get("requestId")), payload.get("chargingProfile")
+        if request is None:
+            return None
+        purpose = member(criteria, "chargingProfilePurpose")
+        listed = member(criteria, "chargingProfileId")
+        ids = tuple(int(i) for i in listed if number(i) is not None) if isinstance(listed, list) else ()
+        return ProfilesAsked(
+            request,
+            whole(payload.get("evseId")),
+            ids,
+            None if purpose is None else _PURPOSES.get(str(purpose), "unknown"),
+            whole(member(criteria, "stackLevel")),
+        )
+
+    def report_profiles(self, asked: ProfilesAsked, found: Sequence[Profile]) -> Sequence[Ask]:
+        # One report an EVSE, all but the last "to be continued" (K09.FR.03).
+        evses = sorted({p.evse for p in found})
+        return [
+            (
+                "ReportChargingProfiles",
+                {
+                    "requestId": asked.request_id,
+                    "chargingLimitSource": "CSO",
+                    "evseId": evse,
+                    "chargingProfile": [dict(p.raw) for p in found if p.evse == evse],
+                    "tbc": evse != evses[-1],
+                },
+            )
+            for evse in evses
+        ]
+
+    def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
+        if action != "RequestStartTransaction" or "chargingProfile" not in payload:
+            return None
+        return "chargingProfile", self._read_profile(payload["chargingProfile"], whole(payload.get("evseId")) or 0)
+
+    def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
+        stops = action in {"RequestStopTransaction", "GetTransactionStatus"}
+        return words(payload.get("transactionId")) if stops else None
+
+    def wire_id(self, transaction_id: str) -> str | int:
+        return transaction_id

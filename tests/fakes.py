@@ -1,0 +1,65 @@
+"""Small stand-ins for the ports of ``cem.ports``."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cem.errors import CemError
+from cem.ports import Grant, Record, Registration, SessionUpdate
+
+
+class RealClock:
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def utc(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    session_id: str
+    station_id: str
+    evse_id: str
+    transaction_id: str
+    token_hash: str | None
+    started_utc: datetime | None
+    updated_utc: datetime
+
+
+@dataclass
+class MemoryStore:
+    """Keeps records in memory, in the order written; ``broken`` makes every write fail."""
+
+    records: list[Record] = field(default_factory=list)
+    last_id: int = 1000
+    broken: bool = False
+
+    async def commit(self, records: Sequence[Record]) -> None:
+        await asyncio.sleep(0)
+        if self.broken:
+            raise CemError("disk is full")
+        self.records += records
+
+    def registrations(self) -> Mapping[str, Registration]:
+        return {r.station_id: r for r in self.records if isinstance(r, Registration)}
+
+    def grants(self) -> Mapping[str, Grant]:
+        return {r.evse_id: r for r in self.records if isinstance(r, Grant)}
+
+    def sessions(self) -> list[SessionUpdate]:
+        return [r for r in self.records if isinstance(r, SessionUpdate)]
+
+    def open_sessions(self) -> Sequence[StoredSession]:
+        stopped = {s.session_id for s in self.sessions() if s.kind == "stop"}
+        return [
+            StoredSession(s.session_id, s.station_id, s.evse_id, s.transaction_id, s.token_hash, s.at_utc, s.at_utc)
+            for s in self.sessions()
+            if s.kind == "start" and s.session_id not in stopped
+        ]
+
+    def next_transaction_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
