@@ -9,7 +9,7 @@ from cem.core.topology import EPS_A, Bools, Floats, Ints, Uses
 FITS = -1
 """Marks an EVSE that lacked no room."""
 
-_FEW = 100  # below this many, one after the other is as quick as all at once
+_FEW = 200  # with this many coefficients or fewer, one after the other is quicker than all at once
 
 
 def take_in_order(
@@ -29,17 +29,21 @@ def take_in_order(
         Who got in, and for those who did not one of their rows that lacked room (else ``FITS``).
     """
     lacking = np.full(use.n, FITS, dtype=np.int64)
-    wanted = np.where(asks, need_a, 0.0)
-    scarce = use.load(wanted) > room_a + EPS_A
-    scarce |= room_a < -EPS_A
-    use = use.where(scarce[use.row] & asks[use.evse])
+    use = use.where(asks[use.evse])
+    if use.evse.size > _FEW:
+        need = use.coef * need_a[use.evse]
+        short = (need > room_a[use.row] + EPS_A).nonzero()[0]
+        lacking[use.evse[short]] = use.row[short]
+        open_ = lacking == FITS
+        scarce = use.load(np.where(open_, need_a, 0.0)) > room_a + EPS_A
+        use = use.where(scarce[use.row] & open_[use.evse])
     if use.evse.size:
         contend = np.zeros(use.n, dtype=np.bool_)
         contend[use.evse] = True
         order = contend.nonzero()[0]
         order = order[np.lexsort([key[order] for key in keys])]
         left = room_a.copy()
-        while order.size > _FEW:
+        while use.evse.size > _FEW:
             before = order.size
             use, order = _settle(use, order, take_a, need_a, left, lacking)
             if order.size > before * 3 // 4:

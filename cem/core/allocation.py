@@ -280,14 +280,12 @@ def _whole_steps(
     while True:
         stepped = np.minimum(np.floor(current / unit + EPS_A) * unit + unit, most)
         takes = np.maximum(stepped, held) - np.maximum(current, held)
-        # Room only shrinks: who finds none now never will.
-        use = use.where(asks[use.evse])
-        asks[use.evse[use.coef * takes[use.evse] > left[use.row] + EPS_A]] = False
-        if not asks.any():
-            return current
         keys = (-lost, current / weight, -priority)
         taken, _ = take_in_order(use, asks, keys, take_a=takes, need_a=takes, room_a=left)
+        if not taken.any():  # room only shrinks: who found none now never will
+            return current
         left = left - use.load(np.where(taken, takes, 0.0))
         lost = np.where(taken, lost - (stepped - current), lost)
         current = np.where(taken, stepped, current)
         asks = taken & (current < most - EPS_A)
+        use = use.where(asks[use.evse])

@@ -7,6 +7,7 @@ Coefficients of any size keep this exact (free disposal, Radunovic and Le Boudec
 """
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from cem.core.topology import Bools, Floats, Ints, Topology, Uses, uses
 OWN_MAX = -1
 """Marks an EVSE that its own upper bound holds, not a row."""
 
+_FEW = 100  # with this many coefficients or fewer, plain loops are quicker than arrays
 _SAME = 1e-12  # two levels nearer than this, relatively, are one
 
 
@@ -55,46 +57,100 @@ def fill(use: Uses, lb: Floats, ub: Floats, weight: Floats, cap: Floats) -> tupl
     most = use.load(gain)
     if math.isnan(slack.min() + most.min()):
         raise ValueError("a limit, bound or coefficient of the allocation is not a number")
-    could_bind = most > slack
-    use = use.where(could_bind[use.row] & (gain[use.evse] > 0))
+    use = use.where((most > slack)[use.row] & (gain > 0)[use.evse])
     if use.evse.size == 0:
         return current, binding
     if not weight[use.evse].min() > 0:
         raise ValueError("a weight of the allocation is not a number above 0")
+    settle = row_by_row if use.evse.size <= _FEW else in_rounds
+    settle(use, lb, ub, weight, slack, current, binding)
+    return current, binding
+
+
+def row_by_row(
+    use: Uses, lb: Floats, ub: Floats, weight: Floats, slack: Floats, current: Floats, binding: Ints
+) -> None:
+    """Settle the members of the lowest row, then of the next; the quicker way for a small site.
+
+    ``current`` holds the upper bounds and ``binding`` ``OWN_MAX``; both are updated for those whom a row holds.
+    """
+    low_a, high_a, weights, rest = lb.tolist(), ub.tolist(), weight.tolist(), slack.tolist()
+    members: dict[int, list[int]] = {}
+    rows_of: dict[int, list[tuple[int, float]]] = {}
+    changes: dict[int, list[tuple[float, float, int]]] = {}
+    for i, row, coef in zip(use.evse.tolist(), use.row.tolist(), use.coef.tolist(), strict=True):
+        members.setdefault(row, []).append(i)
+        rows_of.setdefault(i, []).append((row, coef))
+        slope = coef * weights[i]
+        at_row = changes.setdefault(row, [])
+        at_row += ((low_a[i] / weights[i], slope, i), (high_a[i] / weights[i], -slope, i))
+    for at_row in changes.values():
+        at_row.sort()
+    levels = {row: _full_at(changes[row], rest[row], rows_of) for row in members}
+    while levels:
+        row = min(levels, key=levels.__getitem__)
+        level = levels.pop(row)
+        if level == math.inf:
+            break
+        touched = set()
+        for i in members[row]:
+            if i not in rows_of:
+                continue
+            share_a = max(weights[i] * level, low_a[i])
+            if share_a < high_a[i]:
+                current[i], binding[i] = share_a, row
+            for other, coef in rows_of.pop(i):
+                rest[other] -= coef * (min(share_a, high_a[i]) - low_a[i])
+                touched.add(other)
+        for other in touched & levels.keys():
+            levels[other] = _full_at(changes[other], rest[other], rows_of)
+
+
+def _full_at(changes: list[tuple[float, float, int]], rest: float, unsettled: Container[int]) -> float:
+    """The level at which one row is full; infinite where its unsettled members cannot fill it."""
+    before, steep = -math.inf, 0.0
+    for at, slope, i in changes:
+        if i in unsettled:
+            if steep > 0 and steep * (at - before) >= rest:
+                return before + max(rest, 0.0) / steep
+            if steep > 0:
+                rest -= steep * (at - before)
+            before, steep = at, steep + slope
+    return math.inf
+
+
+def in_rounds(use: Uses, lb: Floats, ub: Floats, weight: Floats, slack: Floats, current: Floats, binding: Ints) -> None:
+    """Settle in each round the members of every row that is the lowest for all of them; as ``row_by_row``."""
     low, high = lb / weight, ub / weight
     changes = _changes(use, low, high, weight)
+    unsettled = np.ones(use.n, dtype=np.bool_)
     while True:
         full_at = _saturation(changes, slack, use.rows)
         levels = full_at[use.row]
         mine = np.full(use.n, np.inf)
         np.minimum.at(mine, use.evse, levels)
-        mine_here = mine[use.evse]
-        held_at = mine_here + _SAME * (1 + np.abs(mine_here))
+        here = mine[use.evse]
 
         # A row settles its members where none of those that move with it is held lower elsewhere.
-        stays = held_at >= levels
-        elsewhere = ~stays & (low[use.evse] < levels) & (high[use.evse] > mine_here)
+        lower = here + _SAME * (1 + np.abs(here)) < levels
         settles = full_at < np.inf
-        settles[use.row[elsewhere]] = False
-        held = (settles[use.row] & stays).nonzero()[0]
-        full = (mine >= high)[use.evse].nonzero()[0]
-        settled = np.concatenate((use.evse[held], use.evse[full]))
+        settles[use.row[lower & (low[use.evse] < levels) & (high[use.evse] > here)]] = False
+        held = (settles[use.row] > lower).nonzero()[0]
         binding[use.evse[held]] = use.row[held]
-        binding[use.evse[full]] = OWN_MAX
+        full = use.evse[high[use.evse] <= here]
+        binding[full] = OWN_MAX
+        settled = np.concatenate((use.evse[held], full))
+        unsettled[settled] = False
         current[settled] = np.minimum(np.maximum(weight * np.minimum(mine, high), lb), ub)[settled]
 
-        unsettled = np.ones(use.n, dtype=np.bool_)
-        unsettled[settled] = False
-        binds = full_at < np.inf
-        stay = use.where(unsettled[use.evse] & binds[use.row])
-        if stay.evse.size == 0:
-            break
         rises = np.zeros(use.n)
         rises[settled] = (current - lb)[settled]
         slack = np.maximum(slack - use.load(rises), 0.0)
+        binds = full_at < np.inf
+        use = use.where(unsettled[use.evse] & binds[use.row])
+        if use.evse.size == 0:
+            return
         changes = changes.where(unsettled[changes.evse] & binds[changes.row])
-        use = stay
-    return current, binding
 
 
 @dataclass(frozen=True, slots=True)
