@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cem.ports import Event
 from cem.store.files import is_corrupt, is_full, open_database, quarantine
-from cem.store.ledger import event_from_row
 from cem.store.rollups import Phases, Rollup
+from cem.store.rows import event_from_row
 
 log = logging.getLogger(__name__)
 

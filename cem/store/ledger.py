@@ -1,83 +1,38 @@
 """The ledger file: what must survive a power cut. Used by one thread at a time."""
 
 import contextlib
-import json
 import logging
+import os
+import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cem.errors import CemError
-from cem.ports import Event, Grant, Record, Registration, SessionUpdate
-from cem.store.files import is_corrupt, is_full, open_database, quarantine
-from cem.store.sessions import Session, fold
+from cem.store.files import is_corrupt, is_full, open_database, quarantine, sync_directory
+from cem.store.rows import (
+    SCHEMA,
+    Contents,
+    Entry,
+    State,
+    TransactionIds,
+    apply_entry,
+    contents_after,
+    drop_oldest,
+    load,
+    load_read_only,
+    transaction,
+)
 
 log = logging.getLogger(__name__)
 
 REOPEN_AFTER_S = 5.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS registration (
-    station_id TEXT PRIMARY KEY, ocpp_version TEXT NOT NULL, boot TEXT NOT NULL, safe_default INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS grant_in_force (
-    evse_id TEXT PRIMARY KEY, limit_a REAL NOT NULL, expires_utc TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS session (
-    session_id TEXT PRIMARY KEY, station_id TEXT NOT NULL, evse_id TEXT NOT NULL, transaction_id TEXT NOT NULL,
-    open INTEGER NOT NULL, updated_utc TEXT NOT NULL, started_utc TEXT, stopped_utc TEXT,
-    meter_start_wh REAL, meter_last_wh REAL, energy_wh REAL, token_hash TEXT, reason TEXT,
-    doubt_first_wh REAL, doubt_last_wh REAL, doubt_rises INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS session_open ON session (open) WHERE open = 1;
-CREATE INDEX IF NOT EXISTS session_updated ON session (updated_utc);
-CREATE TABLE IF NOT EXISTS audit (
-    at_utc TEXT NOT NULL, at_s REAL NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
-    data TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-SESSION_COLUMNS = tuple(f.name for f in fields(Session))
-_UPSERT_SESSION = (
-    f"INSERT OR REPLACE INTO session ({', '.join(SESSION_COLUMNS)}) "  # noqa: S608 - names come from the dataclass
-    f"VALUES ({', '.join('?' * len(SESSION_COLUMNS))})"
-)
-_SELECT_SESSION = f"SELECT {', '.join(SESSION_COLUMNS)} FROM session "  # noqa: S608 - names come from the dataclass
-_TIMES = ("updated_utc", "started_utc", "stopped_utc")
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """One piece of state kept by name, already as JSON."""
-
-    key: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TransactionIds:
-    """Transaction ids below ``below`` may be handed out."""
-
-    below: int
-
-
-Entry = Record | State | TransactionIds | Event
-"""Everything the ledger writes; an ``Event`` here is one of consequence."""
-
-
-@dataclass(slots=True)
-class Contents:
-    """What the ledger holds, kept in memory so that nobody waits for the disk to read it. Replaced, never changed."""
-
-    registrations: Mapping[str, Registration]
-    grants: Mapping[str, Grant]
-    states: Mapping[str, str]
-    ids_below: int
+SNAPSHOT_AFTER_S = 86_400.0
+LOST_IDS = 1_000_000
+MAX_SESSIONS = 500_000
+MAX_AUDIT = 200_000
 
 
 def first_transaction_id(utc: datetime) -> int:
@@ -87,6 +42,11 @@ def first_transaction_id(utc: datetime) -> int:
     integer (31 bits) until 2094.
     """
     return max(1, int((utc - datetime(2026, 1, 1, tzinfo=UTC)).total_seconds()))
+
+
+def _is_the_disks_fault(error: Exception) -> bool:
+    of_the_record = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
+    return isinstance(error, (sqlite3.DatabaseError, OSError)) and not isinstance(error, of_the_record)
 
 
 class Ledger:
@@ -100,8 +60,10 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._snapshot = path.with_name("ledger-snapshot.db")
         self._connection: sqlite3.Connection | None = None
         self._opened_s = 0.0
+        self._loaded = False
         self.contents = Contents({}, {}, {}, first_transaction_id(datetime.now(UTC)))
         self.problem: str | None = None
         self.quarantined: list[Path] = []
@@ -112,37 +74,85 @@ class Ledger:
         self._opened_s = time.monotonic()
         try:
             try:
-                self._connection = open_database(self._path, _SCHEMA, "FULL", thorough=True)
-                self.contents = _load(self._connection, self.contents.ids_below)
+                self._connection = open_database(self._path, SCHEMA, "FULL", thorough=True)
+                self.contents = load(self._connection, self.contents.ids_below)
             except sqlite3.Error as error:
                 if not is_corrupt(error):
                     raise
+                self._start_anew(str(error))
+            except (ValueError, TypeError) as error:  # sound pages, nonsense in them
                 self._start_anew(str(error))
         except (sqlite3.Error, OSError) as error:
             self._note_failure(error)
             self._close_quietly()
             with contextlib.suppress(sqlite3.Error):
-                self.contents = _load_read_only(self._path, self.contents.ids_below)
+                self.contents = load_read_only(self._path, self.contents.ids_below)
+        else:
+            self._loaded = True
 
     def _start_anew(self, why: str) -> None:
         self._close_quietly()
         aside = quarantine(self._path)
         self.quarantined.append(aside)
-        log.error(
-            "%s is damaged (%s); it was moved to %s and a new ledger was started. Restore the last backup if records "
-            "are missing, and check the disk or SD card.",
-            self._path,
-            why,
-            aside.name,
-        )
-        self._connection = open_database(self._path, _SCHEMA, "FULL", thorough=False)
+        connection, origin = self._from_snapshot()
+        self._connection = connection
         kept = self.contents
         known: list[Entry] = [*kept.registrations.values(), *kept.grants.values()]
         known.extend(State(key, text) for key, text in kept.states.items())
-        known.append(TransactionIds(kept.ids_below))
-        with _transaction(self._connection):
+        # Blocks taken by many restarts may have run ahead of the clock; what was lost may have been among them.
+        ids_below = kept.ids_below if self._loaded else kept.ids_below + LOST_IDS
+        known.append(TransactionIds(ids_below))
+        with transaction(connection):
             for entry in known:
-                _apply(self._connection, entry)
+                apply_entry(connection, entry)
+        self.contents = load(connection, ids_below)
+        log.error(
+            "%s is damaged (%s); it was moved to %s and %s. Restore a backup if sessions are missing, and check the "
+            "disk or SD card.",
+            self._path,
+            why,
+            aside.name,
+            origin,
+        )
+
+    def _from_snapshot(self) -> tuple[sqlite3.Connection, str]:
+        """A new file, with what the last snapshot can give: registrations, sessions, events of consequence.
+
+        Limits given and the state of limit channels are of the moment: an old copy of them could say that more is
+        allowed than is, so they start unknown, which control takes for the worst (FAULTS I10, D3).
+        """
+        if self._snapshot.exists():
+            with contextlib.suppress(sqlite3.Error, OSError):
+                shutil.copyfile(self._snapshot, self._path)
+                self._path.chmod(0o600)
+                connection = open_database(self._path, SCHEMA, "FULL", thorough=True)
+                connection.execute("DELETE FROM kv")
+                connection.execute("DELETE FROM grant_in_force")
+                taken = datetime.fromtimestamp(self._snapshot.stat().st_mtime, UTC)
+                return connection, f"the snapshot of {taken:%Y-%m-%d %H:%M} UTC took its place"
+            self._path.unlink(missing_ok=True)
+        return open_database(self._path, SCHEMA, "FULL", thorough=False), "a new ledger was started"
+
+    def keep_snapshot(self) -> None:
+        """Once a day, put a sound copy beside the file and forget the very oldest records (FAULTS L5, I11)."""
+        if self._connection is None:
+            return
+        with contextlib.suppress(OSError):
+            if time.time() - self._snapshot.stat().st_mtime < SNAPSHOT_AFTER_S:  # a file's age, not control's time
+                return
+        part = self._snapshot.with_suffix(".part")
+        try:
+            with transaction(self._connection):
+                drop_oldest(self._connection, MAX_SESSIONS, MAX_AUDIT)
+            part.unlink(missing_ok=True)
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            with contextlib.closing(sqlite3.connect(part)) as copy:
+                self._connection.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+            part.rename(self._snapshot)
+            sync_directory(self._path.parent)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("%s: no snapshot was made (%s); the ledger itself goes on", self._path, error)
 
     def write(self, jobs: Sequence[Sequence[Entry]]) -> list[CemError | None]:
         """Write several jobs with one sync.
@@ -181,20 +191,22 @@ class Ledger:
         connection = self._connection
         results: list[CemError | None] = []
         stored: list[Entry] = []
-        with _transaction(connection):
+        with transaction(connection):
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 try:
                     for entry in job:
-                        _apply(connection, entry)
-                except (ValueError, TypeError, OverflowError, sqlite3.InterfaceError, sqlite3.IntegrityError) as error:
+                        apply_entry(connection, entry)
+                except Exception as error:
+                    if _is_the_disks_fault(error):
+                        raise
                     connection.execute("ROLLBACK TO job")
                     results.append(CemError(f"a record cannot be stored: {error}"))
                 else:
                     results.append(None)
                     stored.extend(job)
                 connection.execute("RELEASE job")
-        self.contents = _after(self.contents, stored)
+        self.contents = contents_after(self.contents, stored)
         return results
 
     def _note_failure(self, error: Exception) -> None:
@@ -214,134 +226,3 @@ class Ledger:
     def close(self) -> None:
         """Fold the journal into the file and close it."""
         self._close_quietly()
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _apply(connection: sqlite3.Connection, entry: Entry) -> None:
-    match entry:
-        case Registration():
-            connection.execute(
-                "INSERT OR REPLACE INTO registration VALUES (?, ?, ?, ?)",
-                (entry.station_id, entry.ocpp_version, json.dumps(entry.boot), entry.safe_default),
-            )
-        case Grant():
-            connection.execute(
-                "INSERT OR REPLACE INTO grant_in_force VALUES (?, ?, ?)",
-                (entry.evse_id, entry.limit_a, entry.expires_utc.isoformat()),
-            )
-        case SessionUpdate():
-            row = connection.execute(_SELECT_SESSION + "WHERE session_id = ?", (entry.session_id,)).fetchone()
-            after = asdict(fold(session_from_row(row) if row else None, entry))
-            for name in _TIMES:
-                after[name] = after[name] and after[name].isoformat()
-            connection.execute(_UPSERT_SESSION, tuple(after[name] for name in SESSION_COLUMNS))
-        case Event():
-            connection.execute(
-                "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
-                (entry.at_utc.isoformat(), entry.at_s, entry.code, entry.subject, entry.text, json.dumps(entry.data)),
-            )
-        case State():
-            connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (entry.key, entry.text))
-        case TransactionIds():
-            connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (_COUNTER_KEY, str(entry.below)))
-
-
-_COUNTER_KEY = "ledger.transaction_ids_below"
-
-
-def _after(contents: Contents, entries: Sequence[Entry]) -> Contents:
-    ids = [e.below for e in entries if isinstance(e, TransactionIds)]
-    return Contents(
-        {**contents.registrations, **{e.station_id: e for e in entries if isinstance(e, Registration)}},
-        {**contents.grants, **{e.evse_id: e for e in entries if isinstance(e, Grant)}},
-        {**contents.states, **{e.key: e.text for e in entries if isinstance(e, State)}},
-        max([contents.ids_below, *ids]),
-    )
-
-
-def _load(connection: sqlite3.Connection, ids_below: int) -> Contents:
-    states = {key: text for key, text in connection.execute("SELECT key, value FROM kv")}  # noqa: C416 - typed pairs
-    counter = states.pop(_COUNTER_KEY, None)
-    return Contents(
-        {
-            station_id: Registration(station_id, version, json.loads(boot), bool(safe))
-            for station_id, version, boot, safe in connection.execute(
-                "SELECT station_id, ocpp_version, boot, safe_default FROM registration"
-            )
-        },
-        {
-            evse_id: Grant(evse_id, limit_a, datetime.fromisoformat(expires))
-            for evse_id, limit_a, expires in connection.execute(
-                "SELECT evse_id, limit_a, expires_utc FROM grant_in_force"
-            )
-        },
-        states,
-        ids_below if counter is None else int(counter),
-    )
-
-
-def _load_read_only(path: Path, ids_below: int) -> Contents:
-    """What a file on a read-only disk says; ``immutable`` because its journal cannot be opened there."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    try:
-        return _load(connection, ids_below)
-    finally:
-        connection.close()
-
-
-def session_from_row(row: Sequence[Any]) -> Session:
-    """A row of ``SESSION_COLUMNS`` as a record."""
-    values = dict(zip(SESSION_COLUMNS, row, strict=True))
-    for name in _TIMES:
-        values[name] = values[name] and datetime.fromisoformat(values[name])
-    values["open"] = bool(values["open"])
-    return Session(**values)
-
-
-def read_sessions(path: Path, *, limit: int, only_open: bool, evse_id: str | None) -> tuple[Session, ...]:
-    """Sessions from the file, latest first, on a connection of their own: any thread may call it.
-
-    Raises:
-        CemError: The file cannot be read.
-    """
-    where = [w for w, wanted in (("open = 1", only_open), ("evse_id = ?", evse_id is not None)) if wanted]
-    query = _SELECT_SESSION + (f"WHERE {' AND '.join(where)} " if where else "") + "ORDER BY updated_utc DESC LIMIT ?"
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        try:
-            rows = connection.execute(query, (*([evse_id] if evse_id is not None else []), limit)).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CemError(f"{path}: sessions cannot be read: {error}") from error
-    return tuple(session_from_row(row) for row in rows)
-
-
-def read_audit(path: Path, limit: int) -> tuple[Event, ...]:
-    """The latest events of consequence, oldest first; none where the file cannot be read."""
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            rows = connection.execute("SELECT * FROM audit ORDER BY rowid DESC LIMIT ?", (limit,)).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return ()
-    return tuple(event_from_row(row) for row in reversed(rows))
-
-
-def event_from_row(row: tuple[str, float, str, str, str, str]) -> Event:
-    """A row ``at_utc, at_s, code, subject, text, data``."""
-    at_utc, at_s, code, subject, text, data = row
-    return Event(datetime.fromisoformat(at_utc), at_s, code, subject, text, json.loads(data))

@@ -17,8 +17,9 @@ from cem.errors import CemError
 from cem.ports import Event, Grant, Record, Registration
 from cem.store.files import disk_used_percent, prepare_directory, take_lock
 from cem.store.history import History, read_rollups
-from cem.store.ledger import Entry, Ledger, State, TransactionIds, read_audit, read_sessions
+from cem.store.ledger import Ledger
 from cem.store.rollups import Rollup
+from cem.store.rows import Entry, State, TransactionIds, read_audit, read_sessions
 from cem.store.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Store:
         )
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
+        self._taken: list[_Job] = []
         self._states: dict[str, str] = {}
         self._states_retry_s = 0.0
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -260,17 +262,31 @@ class Store:
     # -- the writer thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        history_due_s = time.monotonic() + self._history_interval_s
+        try:
+            self._write_until_closed()
+        except Exception as error:  # a bug: nobody may wait for ever for a thread that is gone
+            log.exception("the store's writer stopped")
+            with self._wake:
+                self._closing = True
+                self._disk_problem = f"{self._directory}: nothing is written any more ({error}); restart the controller"
+                jobs = [*self._taken, *self._jobs]
+            for job in jobs:
+                if not job.done.done():
+                    job.done.set_exception(CemError(self._disk_problem))
+
+    def _write_until_closed(self) -> None:
+        history_due_s = time.monotonic()  # at once: what is wrong with the disk is known from the start
         closing = False
         while not closing:
             with self._wake:
                 self._wake.wait_for(self._has_work, timeout=max(0.0, history_due_s - time.monotonic()))
                 closing = self._closing
-                jobs = list(self._jobs)
+                self._taken = list(self._jobs)
                 self._jobs.clear()
-            self._write_ledger(jobs)
+            self._write_ledger(self._taken)
             if closing or time.monotonic() >= history_due_s:
                 self._write_history()
+                self._ledger.keep_snapshot()
                 self._check_disk()
                 history_due_s = time.monotonic() + self._history_interval_s
         self._ledger.close()

@@ -192,6 +192,68 @@ async def test_l5_damage_while_running_keeps_what_memory_knows(tmp_path):
     again.close()
 
 
+async def test_l5_the_last_snapshot_takes_the_place_of_a_damaged_ledger(tmp_path, caplog):
+    directory = tmp_path / "var"
+    store = Store(directory)
+    await store.commit([Registration("CS1", "1.6", {}), Grant("CS1/1", 32.0, T0), update("stop", 10.0)])
+    store.save_state("dso", "unlimited")
+    store.close()
+    (directory / "ledger-snapshot.db").unlink()
+    store = Store(directory)
+    last_id = store.next_transaction_id()
+    store.close()
+    assert stat.S_IMODE((directory / "ledger-snapshot.db").stat().st_mode) == 0o600
+    (directory / "ledger.db").write_bytes(os.urandom(20_000))
+    store = Store(directory)
+    assert "the snapshot of" in caplog.text
+    assert set(store.registrations()) == {"CS1"}
+    assert [s.session_id for s in store.sessions()] == ["s1"]
+    assert store.grants() == {}, "an old grant could say that more is allowed than is"
+    assert store.load_state("dso") is None
+    time.sleep(0.01)
+    assert store.next_transaction_id() > last_id
+    store.close()
+
+
+async def test_l5_a_damaged_snapshot_too(tmp_path):
+    directory = tmp_path / "var"
+    Store(directory).close()
+    for name in ("ledger.db", "ledger-snapshot.db"):
+        (directory / name).write_bytes(os.urandom(20_000))
+    store = Store(directory)
+    await store.commit([Registration("CS1", "1.6", {})])
+    store.close()
+    again = Store(directory)
+    assert set(again.registrations()) == {"CS1"}
+    again.close()
+
+
+async def test_i11_the_oldest_closed_sessions_are_dropped_and_open_ones_never(tmp_path):
+    from cem.store.rows import drop_oldest
+
+    store = Store(tmp_path / "var")
+    for n in range(10):
+        await store.commit([update("meter" if n == 0 else "stop", 1.0, minute=n, session=f"s{n}")])
+    store.close()
+    with sqlite3.connect(tmp_path / "var" / "ledger.db") as connection:
+        drop_oldest(connection, sessions=3, audit=3)
+    connection.close()
+    store = Store(tmp_path / "var")
+    assert {s.session_id for s in store.sessions()} == {"s0", "s6", "s7", "s8", "s9"}
+    store.close()
+
+
+def test_l6_a_nearly_full_disk_is_an_alarm(tmp_path, monkeypatch):
+    monkeypatch.setattr("cem.store.store.DISK_ALARM_PERCENT", 0.0)
+    store = Store(tmp_path / "var", history_interval_s=0.02)
+    time.sleep(0.2)
+    assert "% full; free some space" in " ".join(store.problems())
+    monkeypatch.setattr("cem.store.store.DISK_ALARM_PERCENT", 101.0)
+    time.sleep(0.2)
+    assert store.problems() == ()
+    store.close()
+
+
 READ_ONLY = """
 import asyncio, sys
 from datetime import UTC, datetime
@@ -302,6 +364,17 @@ async def test_one_bad_record_does_not_take_the_others_with_it(store):
     assert isinstance(results[0], CemError)
     assert results[1] is None
     assert set(store.registrations()) == {"CS2"}, "a commit is whole or not at all"
+
+
+async def test_a_record_that_makes_no_sense_fails_alone(store):
+    results = await asyncio.gather(
+        store.commit([Grant("CS1/1", 6.0, None)]),
+        store.commit([Grant("CS1/2", object(), T0)]),
+        store.commit([Grant("CS1/3", 6.0, T0)]),
+        return_exceptions=True,
+    )
+    assert [type(r) for r in results] == [CemError, CemError, type(None)]
+    assert set(store.grants()) == {"CS1/3"}
 
 
 async def test_only_one_controller_uses_a_directory(tmp_path, store):
