@@ -1,58 +1,41 @@
-"""A DSO's OPC UA server (asyncua), in the test's loop or as a process of its own that can be stopped and killed."""
+"""A DSO's OPC UA server (asyncua) as a process of its own: commanded, stopped, killed.
+
+One server costs seconds of computing to start, so tests share one and set it by commands.
+"""
 
 import asyncio
 import logging
 import signal
 import subprocess
 import sys
-from typing import Self
 
 from asyncua import Server, ua
 
 URI = "urn:test:dso"
 
 
-class DsoServer:
-    """Objects/DSO with ImportLimit, Enabled and Heartbeat, in a namespace whose index depends on ``before``."""
+class DsoProcess:
+    """Objects/DSO with ImportLimit (s=Limit), Enabled (i=7) and Heartbeat (s=Beat, ten beats a second).
+
+    Args:
+        port: 0 for a free one.
+        before: Namespaces registered before ours, so that its index differs.
+    """
 
     def __init__(self, port: int = 0, *, before: int = 0) -> None:
-        self.port = port
-        self._before = before
-
-    async def __aenter__(self) -> Self:
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-        self._server = Server()
-        await self._server.init()
-        self._server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/dso")
-        self._server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        for number in range(self._before):
-            await self._server.register_namespace(f"urn:test:other:{number}")
-        index = await self._server.register_namespace(URI)
-        folder = await self._server.nodes.objects.add_object(index, "DSO")
-        self.limit = await folder.add_variable(
-            ua.NodeId("Limit", index), f"{index}:ImportLimit", 20.0, ua.VariantType.Double
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(port), str(before)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
-        self.enabled = await folder.add_variable(ua.NodeId(7, index), f"{index}:Enabled", False)
-        self.heartbeat = await folder.add_variable(
-            ua.NodeId("Beat", index), f"{index}:Heartbeat", 0, ua.VariantType.UInt32
-        )
-        await self._server.start()
-        self.port = self._server.bserver._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._server.stop()
-
-    async def beat(self, count: int) -> None:
-        await self.heartbeat.write_value(count, ua.VariantType.UInt32)
-
-
-class DsoProcess:
-    """The same in a process of its own; enabled, with a beating heart."""
-
-    def __init__(self, port: int = 0) -> None:
-        self._process = subprocess.Popen([sys.executable, __file__, str(port)], stdout=subprocess.PIPE, text=True)
         self.port = int(self._process.stdout.readline())
+
+    def tell(self, command: str) -> None:
+        """``limit NUMBER``, ``bad``, ``enabled 0|1``, ``beat 0|1``; returns when it is done."""
+        self._process.stdin.write(command + "\n")
+        assert self._process.stdout.readline() == "done\n"
 
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -64,18 +47,52 @@ class DsoProcess:
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
+        self._process.stdin.close()
 
 
-async def _main() -> None:
-    async with DsoServer(int(sys.argv[1])) as server:
-        await server.enabled.write_value(True)
-        print(server.port, flush=True)
-        beat = 0
-        while True:
-            await asyncio.sleep(0.1)
-            beat += 1
-            await server.beat(beat)
+class _Dso:
+    def __init__(self) -> None:
+        self.beats = True
+
+    async def serve(self, port: int, before: int) -> None:
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+        server = Server()
+        await server.init()
+        server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/dso")
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        for number in range(before):
+            await server.register_namespace(f"urn:test:other:{number}")
+        index = await server.register_namespace(URI)
+        folder = await server.nodes.objects.add_object(index, "DSO")
+        self._limit = await folder.add_variable(
+            ua.NodeId("Limit", index), f"{index}:ImportLimit", 20.0, ua.VariantType.Double
+        )
+        self._enabled = await folder.add_variable(ua.NodeId(7, index), f"{index}:Enabled", True)
+        heartbeat = await folder.add_variable(ua.NodeId("Beat", index), f"{index}:Heartbeat", 0, ua.VariantType.UInt32)
+        async with server:
+            print(server.bserver._server.sockets[0].getsockname()[1], flush=True)
+            commands = asyncio.create_task(self._obey())
+            beat = 0
+            while not commands.done():
+                await asyncio.sleep(0.1)
+                beat += self.beats
+                await heartbeat.write_value(beat, ua.VariantType.UInt32)
+
+    async def _obey(self) -> None:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            word, *rest = line.split()
+            match word:
+                case "limit":
+                    await self._limit.write_value(float(rest[0]))
+                case "bad":
+                    failure = ua.StatusCode(ua.StatusCodes.BadSensorFailure)
+                    await self._limit.write_value(ua.DataValue(ua.Variant(20.0, ua.VariantType.Double), failure))
+                case "enabled":
+                    await self._enabled.write_value(rest[0] == "1")
+                case "beat":
+                    self.beats = rest[0] == "1"
+            print("done", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(_Dso().serve(int(sys.argv[1]), int(sys.argv[2])))

@@ -19,8 +19,8 @@ class FaultProxy:
         most_open: The most that were open at once.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, target: int, port: int = 0) -> None:
+        self._target = target
         self.delays_s: list[float] = []
         self.black_hole = False
         self.truncate: int | None = None
@@ -32,10 +32,10 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task] = set()
-        self.port = 0
+        self.port = port
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -70,8 +70,8 @@ class FaultProxy:
                 if not self.black_hole and not (self.swallow and self.swallow(data)):
                     up_writer.write(data)
             up_writer.close()
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # the other side went away, or the test is over
         finally:
             self.open -= 1
             writer.close()

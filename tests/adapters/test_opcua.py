@@ -5,14 +5,13 @@ import logging
 import time
 
 import pytest
-from asyncua import ua
 
 import adapters
 from adapters.opcua import OpcUaLimitAdapter
 from cem.config.models import ExternalLimit
 from cem.errors import DeviceMisconfigured, DeviceUnavailable
 from tests.adapters.broker import free_port
-from tests.adapters.dso_server import URI, DsoProcess, DsoServer
+from tests.adapters.dso_server import URI, DsoProcess
 from tests.adapters.fault_proxy import FaultProxy
 from tests.adapters.field import CLOCK, running, until
 
@@ -41,91 +40,99 @@ def signal(adapter):
 
 
 @pytest.fixture(scope="module")
-def dso():
-    process = DsoProcess()
+def process():
+    process = DsoProcess(before=1)
     yield process
     process.kill()
 
 
-@pytest.mark.parametrize(("nodes", "before"), [(PATHS, 0), (IDS, 3)])
-async def test_limit_flag_and_heartbeat_wherever_the_namespace_stands(nodes, before):
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr("adapters.opcua.READ_EVERY_S", 0.3)
+    monkeypatch.setattr("adapters.opcua.READ_TIMEOUT_S", 1.0)
+
+
+@pytest.fixture
+def dso(process):
+    """The shared server: 20 kW, not enabled, heart beating."""
+    for command in ("limit 20", "enabled 0", "beat 1"):
+        process.tell(command)
+    return process
+
+
+async def heard(adapter):
+    await until(lambda: signal(adapter) and signal(adapter).value is not None, 8)
+    return signal(adapter)
+
+
+async def test_limit_flag_and_heartbeat(dso):
     told = []
-    async with DsoServer(before=before) as server:
-        adapter = make(server.port, nodes, news=lambda: told.append(time.monotonic()))
-        async with running(adapter):
-            await until(lambda: signal(adapter) and signal(adapter).value is not None)
-            assert signal(adapter).value == 20_000  # 20 kW
-            await until(lambda: signal(adapter).active is False)
-            assert signal(adapter).alive_s is None  # a counter that stands still is no life
-            written = signal(adapter).written_s
-            await server.limit.write_value(11.0)
-            await server.enabled.write_value(True)
-            asked = time.monotonic()
-            took = await until(lambda: signal(adapter).value == 11_000 and signal(adapter).active)
-            assert took < 1.0
-            assert any(moment >= asked for moment in told)
-            assert signal(adapter).written_s > written
-            await server.beat(1)
-            await until(lambda: signal(adapter).alive_s is not None)
-            alive = signal(adapter).alive_s
-            await asyncio.sleep(1.3)
-            assert signal(adapter).alive_s == alive
-            await server.beat(2)
-            await until(lambda: signal(adapter).alive_s > alive)
+    dso.tell("beat 0")
+    adapter = make(dso.port, news=lambda: told.append(time.monotonic()))
+    async with running(adapter):
+        await heard(adapter)
+        assert signal(adapter).value == 20_000  # 20 kW
+        await until(lambda: signal(adapter).active is False)
+        written = signal(adapter).written_s
+        await asyncio.sleep(0.6)
+        assert signal(adapter).alive_s is None  # a counter that stands still is no life
+        assert signal(adapter).written_s == written  # read again is not written again
+        asked = time.monotonic()
+        dso.tell("limit 11")
+        dso.tell("enabled 1")
+        took = await until(lambda: signal(adapter).value == 11_000 and signal(adapter).active)
+        assert took < 1.0
+        assert any(moment >= asked for moment in told)
+        assert signal(adapter).written_s > written
+        dso.tell("beat 1")
+        await until(lambda: signal(adapter).alive_s is not None)
+        dso.tell("beat 0")
+        await asyncio.sleep(0.3)
+        alive = signal(adapter).alive_s
+        await asyncio.sleep(0.6)
+        assert signal(adapter).alive_s == alive
 
 
-async def test_written_anew_with_the_same_value():
-    async with DsoServer() as server:
-        adapter = make(server.port)
-        async with running(adapter):
-            await until(lambda: signal(adapter) and signal(adapter).value is not None)
-            written = signal(adapter).written_s
-            await asyncio.sleep(1.2)
-            assert signal(adapter).written_s == written  # read again is not written again
-            await server.limit.write_value(20.0)
-            await until(lambda: signal(adapter).written_s > written)
+async def test_written_anew_with_the_same_value(dso):
+    adapter = make(dso.port)
+    async with running(adapter):
+        written = (await heard(adapter)).written_s
+        dso.tell("limit 20")
+        await until(lambda: signal(adapter).written_s > written)
 
 
-async def test_without_a_heartbeat_a_successful_read_is_life():
-    async with DsoServer() as server:
-        adapter = make(server.port, {"limit": "s=Limit"})
-        async with running(adapter):
-            await until(lambda: signal(adapter) and signal(adapter).alive_s)
-            assert signal(adapter).active is True
-            first = signal(adapter).alive_s
-            await until(lambda: signal(adapter).alive_s > first, 3)
+async def test_without_a_heartbeat_a_successful_read_is_life(dso):
+    adapter = make(dso.port, {"limit": "s=Limit"})
+    async with running(adapter):
+        await until(lambda: signal(adapter) and signal(adapter).alive_s, 8)
+        assert signal(adapter).active is True
+        first = signal(adapter).alive_s
+        await until(lambda: signal(adapter).alive_s > first, 3)
+        dso.tell("bad")
+        await until(lambda: signal(adapter).value is None)
+        assert "BadSensorFailure" in signal(adapter).problem
+        silent = signal(adapter).alive_s
+        await asyncio.sleep(0.6)
+        assert signal(adapter).alive_s == silent
 
 
-@pytest.mark.parametrize("nonsense", [float("nan"), -5.0, float("inf")])
-async def test_nonsense_is_no_value_and_told_once(nonsense, caplog):
+async def test_nonsense_is_no_value_and_told_once(dso, caplog):
     """D5."""
-    async with DsoServer() as server:
-        adapter = make(server.port)
-        async with running(adapter):
-            await until(lambda: signal(adapter) and signal(adapter).value is not None)
-            await server.limit.write_value(nonsense)
-            await until(lambda: signal(adapter).value is None)
-            assert "which is no limit" in signal(adapter).problem
-            assert "dso" in adapter.problems()
-            await asyncio.sleep(1.2)
-            await server.limit.write_value(0.0)
-            await until(lambda: signal(adapter).value == 0)  # 0 W is a limit
-            assert signal(adapter).problem is None
+    adapter = make(dso.port)
+    async with running(adapter):
+        await heard(adapter)
+        for nonsense in ("nan", "-5", "inf"):
+            dso.tell(f"limit {nonsense}")
+            await until(lambda text=nonsense: text in (signal(adapter).problem or "").replace("-5.0", "-5"))
+            assert signal(adapter).value is None
+        assert "dso" in adapter.problems()
+        dso.tell("limit 0")
+        await until(lambda: signal(adapter).value == 0)  # 0 W is a limit
+        assert signal(adapter).problem is None
     assert len([r for r in caplog.records if "no limit" in r.getMessage()]) == 1
 
 
-async def test_bad_status_is_no_value():
-    async with DsoServer() as server:
-        adapter = make(server.port)
-        async with running(adapter):
-            await until(lambda: signal(adapter) and signal(adapter).value is not None)
-            bad = ua.DataValue(ua.Variant(20.0, ua.VariantType.Double), ua.StatusCode(ua.StatusCodes.BadSensorFailure))
-            await server.limit.write_value(bad)
-            await until(lambda: signal(adapter).value is None)
-            assert "BadSensorFailure" in signal(adapter).problem
-
-
-async def test_refused_first_connect_then_the_server_comes():
+async def test_refused_first_connect_then_the_server_comes(dso):
     port = free_port()
     with pytest.raises(DeviceUnavailable, match="cannot be reached"):
         await asyncio.wait_for(make(port).run(), 5)
@@ -133,13 +140,13 @@ async def test_refused_first_connect_then_the_server_comes():
     async with running(adapter):
         await asyncio.sleep(0.3)
         assert adapter.signals() == {}
-        async with DsoServer(port):
-            await until(lambda: signal(adapter) and signal(adapter).value == 20_000, 8)
+        async with FaultProxy(dso.port, port):
+            await heard(adapter)
 
 
-async def test_killed_and_restarted(caplog):
+async def test_killed_and_restarted_with_another_namespace_index(caplog):
     server = DsoProcess()
-    adapter = make(server.port)
+    adapter = make(server.port, IDS)
     try:
         with caplog.at_level(logging.WARNING):
             async with running(adapter):
@@ -150,14 +157,16 @@ async def test_killed_and_restarted(caplog):
                 kept = signal(adapter)
                 assert kept.value == 20_000
                 assert kept.alive_s <= killed + 0.2
-                server = DsoProcess(server.port)
+                server = await asyncio.to_thread(DsoProcess, server.port, before=3)
                 await until(lambda: signal(adapter).alive_s > killed + 0.5, 12)
     finally:
         server.kill()
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING and "opcua dso" in r.getMessage()]) == 1
 
 
-async def test_frozen_is_noticed_within_5_s_and_thaws(dso, caplog):
+async def test_frozen_is_noticed_within_5_s_and_thaws(dso, caplog, monkeypatch):
+    monkeypatch.setattr("adapters.opcua.READ_EVERY_S", 1.0)
+    monkeypatch.setattr("adapters.opcua.READ_TIMEOUT_S", 2.0)
     adapter = make(dso.port)
     async with running(adapter):
         await until(lambda: signal(adapter) and signal(adapter).alive_s)
@@ -183,7 +192,7 @@ async def test_reset_truncated_and_late_answers_end_the_run_and_it_comes_back(ds
                 case "truncate":
                     proxy.truncate = 10
                 case "late":
-                    proxy.delays_s.append(3.0)
+                    proxy.delays_s.append(2.0)
             with pytest.raises(DeviceUnavailable):
                 await asyncio.wait_for(run, 6)
             proxy.delays_s.clear()
@@ -206,7 +215,7 @@ async def test_a_black_hole_ends_in_time_and_delays_nobody(dso):
 
 
 async def test_cancelled_it_ends_at_once(dso):
-    for delay in (0.0, 0.01, 0.05, 0.3, 0.9):
+    for delay in (0.0, 0.01, 0.05, 0.3):
         task = asyncio.create_task(make(dso.port).run())
         await asyncio.sleep(delay)
         task.cancel()
