@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,8 +45,6 @@ def make_app(words: Sequence[str]) -> typer.Typer:
     named = words[0] if words else ""
     known = named in COMMANDS or named in GROUPS
     for name, place in COMMANDS.items():
-        if importlib.util.find_spec(place.partition(":")[0]) is None:
-            continue
         if name == named or not known:
             app.command(name)(_load(place))
     for group, places in GROUPS.items():

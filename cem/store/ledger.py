@@ -138,7 +138,7 @@ class Ledger:
         if self._connection is None:
             return
         with contextlib.suppress(OSError):
-            if time.time() - self._snapshot.stat().st_mtime < SNAPSHOT_AFTER_S:  # a file's age, not control's time
+            if abs(datetime.now(UTC).timestamp() - self._snapshot.stat().st_mtime) < SNAPSHOT_AFTER_S:
                 return
         part = self._snapshot.with_suffix(".part")
         try:
