@@ -34,6 +34,7 @@ TICK_S = 0.25
 MAX_FRAME = 1 << 20
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
+MOST_TOLD = 1000
 
 
 def identity(path: str) -> str:
@@ -72,7 +73,7 @@ class OcppServer:
         self._on_event = on_event
         self._passwords = {station.id: station.password for station in stations}
         self._waiting: dict[str, WaitingStation] = {}
-        self._refused_once: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self._upstream = csms.upstreams[0] if csms.upstreams else None
         self._up: set[str] = set()
         self._csms_lost = False
@@ -142,6 +143,15 @@ class OcppServer:
     def _emit(self, code: str, subject: str, text: str, data: Mapping[str, float | str | None] | None = None) -> None:
         now = self._now()
         self._on_event(Event(now.utc, now.s, code, subject, text, data or {}))
+
+    def _first(self, matter: str, who: str) -> bool:
+        """Whether this matter of this station is new; told once, however often it knocks."""
+        if (matter, who) in self._told:
+            return False
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told.add((matter, who))
+        return True
 
     def _uplink_changed(self, station_id: str, up: bool, why: str) -> None:
         """The cloud counts as lost when no uplink is left, and as back with the first one."""
@@ -220,10 +230,9 @@ class OcppServer:
             return None
         password = self._passwords[who]
         if password is None or _authorized(request.headers, who, password):
-            self._refused_once.discard(who)
+            self._told.discard(("password", who))
             return None
-        if who not in self._refused_once:
-            self._refused_once.add(who)
+        if self._first("password", who):
             text = f"{who} was refused: its password is missing or not the one in the site file"
             self._emit("station_unauthorized", who, text)
         response = connection.respond(HTTPStatus.UNAUTHORIZED, "wrong credentials\n")
@@ -240,8 +249,7 @@ class OcppServer:
         who = identity(socket.request.path) if socket.request is not None else ""
         subprotocol = socket.subprotocol
         if subprotocol is None:
-            if who not in self._refused_once:
-                self._refused_once.add(who)
+            if self._first("subprotocol", who):
                 text = f"{who} was refused: it speaks none of {', '.join(DIALECTS)}"
                 self._emit("station_subprotocol", who, text)
             await socket.close(1002, "no common subprotocol")
@@ -293,8 +301,9 @@ class OcppServer:
             return
         now = self._now()
         station = self._waiting[who] = WaitingStation(who, DIALECTS[subprotocol](), now)
-        text = f"Unknown station {who!r} waits. If it belongs here, add it to the site file's stations"
-        self._emit("station_unknown", who, text)
+        if self._first("unknown", who):
+            text = f"Unknown station {who!r} waits. If it belongs here, add it to the site file's stations"
+            self._emit("station_unknown", who, text)
         try:
             async for message in socket:
                 answer = station.frame(message, self._now()) if isinstance(message, str) else None
