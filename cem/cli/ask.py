@@ -30,7 +30,8 @@ def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
     console = Console(highlight=False)
     zones = Table(title="Zones (A per phase)", title_justify="left")
     for column in ("zone", "limit", "set by", "measured", "granted", "reserved", ""):
-        zones.add_column(column, justify="left" if column in {"zone", "set by", ""} else "right")
+        words = column in {"zone", "set by", ""}
+        zones.add_column(column, justify="left" if words else "right", no_wrap=not words)
     for zone_id, zone in site["zones"].items():
         zones.add_row(
             Text(zone_id),
@@ -39,7 +40,7 @@ def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
             _phases(zone["measured_a"]),
             _phases(zone["granted_a"]),
             _phases(zone["reserved_a"]),
-            Text("meter lost", style="bold red") if zone["stale"] else "",
+            Text(f"meter {zone.get('meter') or 'lost'}", style="bold red") if zone["stale"] else "",
         )
     evses = Table(title="Charging points", title_justify="left")
     for column in ("EVSE", "status", "may draw", "measured", "why"):
@@ -47,7 +48,7 @@ def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
     for evse_id, evse in site["evses"].items():
         evses.add_row(
             Text(evse_id),
-            Text(evse["status"] or MISSING),
+            Text(_status(evse)),
             _amps(evse["setpoint_a"]),
             _phases(evse["measured_a"]),
             Text(_why(evse)),
@@ -72,7 +73,7 @@ def why(
         _print_json({"evse": evse, **found})
         return
     print(f"{evse}: {_why(found) or 'nothing limits it now'}")
-    print(f"  status    {found['status'] or MISSING}")
+    print(f"  status    {_status(found)}")
     print(f"  may draw  {_amps(found['setpoint_a'])} A")
     print(f"  measured  {_phases(found['measured_a'])} A")
     print(f"  bound by  {_words(found['binding'])}")
@@ -134,13 +135,17 @@ def _print_json(body: object) -> None:
 
 
 def _amps(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.1f}"
+    return MISSING if value is None else f"{round(value, 1):g}"
 
 
 def _phases(value: Sequence[float | None] | float | None) -> str:
     if isinstance(value, Sequence):
         return " ".join(_amps(v) for v in value)
     return _amps(value)
+
+
+def _status(evse: Mapping[str, Any]) -> str:
+    return str(evse["status"] or (MISSING if evse.get("online", True) else "offline"))
 
 
 def _why(evse: Mapping[str, Any]) -> str:

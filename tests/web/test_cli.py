@@ -31,8 +31,8 @@ def test_status_shows_zones_and_charging_points(server):
     result = cem("status", "--url", server.web.url)
     assert result.returncode == 0, result.stderr
     (garage,) = [line for line in result.stdout.splitlines() if "garage" in line]
-    assert "20.0 20.0 20.0" in garage
-    assert "22.5 - 3.0" in garage, "missing is a dash, not 0"
+    assert "20 20 20" in garage
+    assert "22.5 - 3" in garage, "missing is a dash, not 0"
     assert "meter lost" in garage
     assert "held to 13 A by the main fuse on L1" in result.stdout
     assert "<script>alert(1)</script> paused" in result.stdout
