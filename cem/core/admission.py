@@ -29,18 +29,18 @@ def take_in_order(
         Who got in, and for those who did not one of their rows that lacked room (else ``FITS``).
     """
     lacking = np.full(use.n, FITS, dtype=np.int64)
-    use = use.where(asks[use.evse])
-    if use.evse.size > _FEW:
-        need = use.coef * need_a[use.evse]
-        short = (need > room_a[use.row] + EPS_A).nonzero()[0]
-        lacking[use.evse[short]] = use.row[short]
-        open_ = lacking == FITS
-        scarce = use.load(np.where(open_, need_a, 0.0)) > room_a + EPS_A
-        use = use.where(scarce[use.row] & open_[use.evse])
+    scarce = use.load(np.where(asks, need_a, 0.0)) > room_a + EPS_A
+    if not scarce.any():
+        return asks.copy(), lacking
+    use = use.where(scarce[use.row] & asks[use.evse])
+    short = (use.coef * need_a[use.evse] > room_a[use.row] + EPS_A).nonzero()[0]
+    lacking[use.evse[short]] = use.row[short]
+    fits_alone = lacking == FITS
+    use = use.where(fits_alone[use.evse])
     if use.evse.size:
-        contend = np.zeros(use.n, dtype=np.bool_)
-        contend[use.evse] = True
-        order = contend.nonzero()[0]
+        contends = np.zeros(use.n, dtype=np.bool_)
+        contends[use.evse] = True
+        order = contends.nonzero()[0]
         order = order[np.lexsort([key[order] for key in keys])]
         left = room_a.copy()
         while use.evse.size > _FEW:

@@ -106,15 +106,10 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
     use = uses(topology, request.phases, request.n_phases)
     room_a = cap if request.fixed_a is None else cap - use.load(request.fixed_a)
     can = request.wants & (lowest <= highest)
-    most_needed = np.where(can, np.maximum(highest, lowest + start_margin_a), 0.0)
-    could_bind = use.load(most_needed) > room_a
-    use = use.where(could_bind[use.row] & can[use.evse])
-
     keys = _keys(running, priority, request.urgency, request.waiting_s)
     need = lowest if start_margin_a == 0 else np.where(running, lowest, lowest + start_margin_a)
     admitted, lacking = take_in_order(use, can, keys, take_a=lowest, need_a=need, room_a=room_a)
 
-    use = use.where(admitted[use.evse])
     low = np.where(admitted, lowest, 0.0)
     level, binding = _by_class(
         use, low, np.where(admitted, highest, 0.0), weight=weight, priority=priority, room_a=room_a
@@ -288,4 +283,6 @@ def _whole_steps(
         lost = np.where(taken, lost - (stepped - current), lost)
         current = np.where(taken, stepped, current)
         asks = taken & (current < most - EPS_A)
+        if not asks.any():
+            return current
         use = use.where(asks[use.evse])

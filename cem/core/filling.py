@@ -19,7 +19,7 @@ OWN_MAX = -1
 """Marks an EVSE that its own upper bound holds, not a row."""
 
 _FEW = 100  # with this many coefficients or fewer, plain loops are quicker than arrays
-_SAME = 1e-12  # two levels nearer than this, relatively, are one
+_SAME = 1e-10  # two levels nearer than this are one
 
 
 def water_fill(
@@ -55,15 +55,16 @@ def fill(use: Uses, lb: Floats, ub: Floats, weight: Floats, cap: Floats) -> tupl
     gain = ub - lb
     slack = np.maximum(cap - use.load(lb), 0.0)
     most = use.load(gain)
-    if math.isnan(slack.min() + most.min()):
+    if math.isnan(np.minimum.reduce(slack) + np.minimum.reduce(most)):
         raise ValueError("a limit, bound or coefficient of the allocation is not a number")
     use = use.where((most > slack)[use.row] & (gain > 0)[use.evse])
     if use.evse.size == 0:
         return current, binding
-    if not weight[use.evse].min() > 0:
+    if not np.minimum.reduce(weight[use.evse]) > 0:
         raise ValueError("a weight of the allocation is not a number above 0")
-    settle = row_by_row if use.evse.size <= _FEW else in_rounds
-    settle(use, lb, ub, weight, slack, current, binding)
+    if use.evse.size > _FEW:
+        use, slack = in_rounds(use, lb, ub, weight, slack, current, binding)
+    row_by_row(use, lb, ub, weight, slack, current, binding)
     return current, binding
 
 
@@ -119,38 +120,45 @@ def _full_at(changes: list[tuple[float, float, int]], rest: float, unsettled: Co
     return math.inf
 
 
-def in_rounds(use: Uses, lb: Floats, ub: Floats, weight: Floats, slack: Floats, current: Floats, binding: Ints) -> None:
-    """Settle in each round the members of every row that is the lowest for all of them; as ``row_by_row``."""
+def in_rounds(
+    use: Uses, lb: Floats, ub: Floats, weight: Floats, slack: Floats, current: Floats, binding: Ints, few: int = _FEW
+) -> tuple[Uses, Floats]:
+    """As ``row_by_row``, many rows at once, until only ``few`` coefficients remain; these and the slack are returned.
+
+    Each round settles the members of every row that is the lowest for all of them.
+    """
     low, high = lb / weight, ub / weight
     changes = _changes(use, low, high, weight)
     unsettled = np.ones(use.n, dtype=np.bool_)
-    while True:
-        full_at = _saturation(changes, slack, use.rows)
-        levels = full_at[use.row]
+    while use.evse.size > few:
+        evse, row = use.evse, use.row
+        full_at = _saturation(changes, slack)
+        levels = full_at[row]
         mine = np.full(use.n, np.inf)
-        np.minimum.at(mine, use.evse, levels)
-        here = mine[use.evse]
+        np.minimum.at(mine, evse, levels)
+        here = mine[evse]
 
         # A row settles its members where none of those that move with it is held lower elsewhere.
-        lower = here + _SAME * (1 + np.abs(here)) < levels
-        settles = full_at < np.inf
-        settles[use.row[lower & (low[use.evse] < levels) & (high[use.evse] > here)]] = False
-        held = (settles[use.row] > lower).nonzero()[0]
-        binding[use.evse[held]] = use.row[held]
-        full = use.evse[high[use.evse] <= here]
+        lower = here + _SAME < levels
+        binds = full_at < np.inf
+        settles = binds.copy()
+        settles[row[lower & (low[evse] < levels) & (high[evse] > here)]] = False
+        by_row = (settles[row] > lower).nonzero()[0]
+        held, full = evse[by_row], evse[high[evse] <= here]
+        binding[held] = row[by_row]
         binding[full] = OWN_MAX
-        settled = np.concatenate((use.evse[held], full))
+        settled = np.concatenate((held, full))
         unsettled[settled] = False
-        current[settled] = np.minimum(np.maximum(weight * np.minimum(mine, high), lb), ub)[settled]
+        fair = np.minimum(np.maximum(weight * np.minimum(mine, high), lb), ub)
+        current[settled] = fair[settled]
 
         rises = np.zeros(use.n)
-        rises[settled] = (current - lb)[settled]
+        rises[settled] = (fair - lb)[settled]
         slack = np.maximum(slack - use.load(rises), 0.0)
-        binds = full_at < np.inf
-        use = use.where(unsettled[use.evse] & binds[use.row])
-        if use.evse.size == 0:
-            return
-        changes = changes.where(unsettled[changes.evse] & binds[changes.row])
+        use = use.where(unsettled[evse] & binds[row])
+        if use.evse.size > few:
+            changes = changes.where(unsettled[changes.evse] & binds[changes.row])
+    return use, slack
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,24 +201,23 @@ def _small(size: int) -> type[np.unsignedinteger[Any]]:
     return np.uint16 if size <= 1 << 16 else np.uint32
 
 
-def _saturation(changes: _Changes, slack: Floats, rows: int) -> Floats:
+def _saturation(changes: _Changes, slack: Floats) -> Floats:
     """The level at which each row is full; infinite where its members cannot fill it."""
-    at = changes.at
+    at, of = changes.at, changes.row
     rising = changes.slope.cumsum()
     # The slope at the end of a row is 0, so one sum runs through all rows and never falls.
     drawn = np.zeros(at.size)
     np.cumsum(rising[:-1] * (at[1:] - at[:-1]), out=drawn[1:])
-    last = (changes.row[1:] != changes.row[:-1]).nonzero()[0]
-    end = np.concatenate((last, (at.size - 1,)))
-    start = np.concatenate(((0,), last + 1))
-    row = changes.row[start]
+    edges = np.concatenate(((0,), (of[1:] != of[:-1]).nonzero()[0] + 1, (at.size,)))
+    start = edges[:-1]
+    row = of[start]
     full = drawn[start] + slack[row]
     after = drawn.searchsorted(full)
     before = np.maximum(after - 1, start)
-    rest, steep = full - drawn[before], rising[before]
-    rises = (rest > 0) & (steep > 0)
-    level = at[before] + np.where(rises, rest, 0.0) / np.where(rises, steep, 1.0)
-    level[after > end] = np.inf
-    full_at = np.full(rows, np.inf)
+    steep = rising[before]
+    level = at[before]
+    level += np.divide(full - drawn[before], steep, out=np.zeros(row.size), where=steep > 0)
+    level[after >= edges[1:]] = np.inf
+    full_at = np.full(slack.size, np.inf)
     full_at[row] = level
     return full_at
