@@ -15,6 +15,7 @@ from cem.core.state import Measurement
 from cem.errors import DeviceMisconfigured
 from cem.ports import Clock
 
+FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 LOST_AFTER = 3  # failures in a row before it is called an outage
 
@@ -87,7 +88,9 @@ class Unit:
         self.failed_this_run = True
         self.trouble.bad(reason)
         self._layout = None  # it may come back as another device, or with other models
-        pause_s = min(2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(0.75, 1.0)
+        pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(
+            0.75, 1.0
+        )
         self.due_s = max(self._next_tick_s(now_s), now_s + pause_s)
 
     def _next_tick_s(self, now_s: float) -> float:

@@ -21,6 +21,12 @@ from tests.adapters.sunspec_image import battery_124, chain, common, inverter_10
 CLOCK = SystemClock()
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr("cem.supervise.FIRST_PAUSE_S", 0.3)
+    monkeypatch.setattr("adapters.modbus.unit.FIRST_PAUSE_S", 0.3)
+
+
 def make_device(port, *, name="meter", model="sunspec_meter", unit=1, role="grid_meter", poll_s=0.1, **more):
     connection = {"kind": "modbus_tcp", "host": "127.0.0.1", "port": port, "unit_id": unit, "timeout_s": 0.4}
     return Device.model_validate(
@@ -219,6 +225,7 @@ async def test_a_late_answer_is_never_taken_for_the_next_one():
 async def test_a_dead_unit_does_not_slow_its_neighbour(caplog, monkeypatch):
     """Units share one connection; nothing answers for unit 9."""
     monkeypatch.setattr("adapters.modbus.adapter.LOST_AFTER", 2)
+    monkeypatch.setattr("adapters.modbus.unit.FIRST_PAUSE_S", 1.0)  # as shipped
     async with Server(device(1, {0: sdm630_image()})) as server, FaultProxy(server.port) as proxy:
         proxy.swallow = lambda request: request[6] == 9  # the unit id in the MBAP header
         live = make_device(proxy.port, model="eastron_sdm630")

@@ -48,6 +48,7 @@ def process():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
+    monkeypatch.setattr("cem.supervise.FIRST_PAUSE_S", 0.3)
     monkeypatch.setattr("adapters.opcua.READ_EVERY_S", 0.3)
     monkeypatch.setattr("adapters.opcua.READ_TIMEOUT_S", 1.0)
 
