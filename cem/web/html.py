@@ -37,7 +37,9 @@ def draw(site_name: str, view: SiteView | None, state: Mapping[str, Any], events
         "zones": _card_grid("Zones", _zones(view.get("zones") or {})),
         "evses": _card("Charging points", _evses(view.get("evses") or {})),
         "limits": _card("External limits", _limits(view.get("external_limits") or {})),
-        "devices": _card("Devices", _things(view.get("devices") or {}, "No device has answered yet.")),
+        "devices": _card(
+            "Devices", _things(_named(view.get("devices") or {}, "device"), "No device has answered yet.")
+        ),
         "csms": _card("Stations and operator", _things(view.get("csms") or {}, "Nothing to report.")),
         "events": _card("Recent events", _events(events)),
     }
@@ -215,8 +217,38 @@ def _things(things: Mapping[str, Any], nothing: str) -> str:
     """Things of any shape by name, so that what control adds to the picture shows up without a change here."""
     if not things:
         return f'<p class="none">{nothing}</p>'
-    rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{_value(str(name), value)}</dd>" for name, value in things.items())
-    return f"<dl>{rows}</dl>"
+    tables, facts = [], []
+    for name, value in things.items():
+        if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
+            tables.append(_table(value))
+        else:
+            facts.append(f"<dt>{escape(_words(str(name)))}</dt><dd>{_value(str(name), value)}</dd>")
+    return "".join(tables) + (f"<dl>{''.join(facts)}</dl>" if facts else "")
+
+
+def _named(things: Mapping[str, Mapping[str, Any]], noun: str) -> Mapping[str, Any]:
+    return {"": [{noun: name, **thing} for name, thing in things.items()]} if things else {}
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Things of one kind; a column that is empty for all of them is left out."""
+    columns = [
+        key for key in dict.fromkeys(key for row in rows for key in row) if any(_told(row.get(key)) for row in rows)
+    ]
+    head = "".join(f"<th>{escape(_words(str(key)))}</th>" for key in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-label="{escape(_words(str(key)))}">{_value(str(key), row.get(key))}</td>' for key in columns
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table class="things"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _told(value: Any) -> bool:
+    return value is not None and value not in ("", [])
 
 
 def _value(name: str, value: Any) -> str:
@@ -263,3 +295,7 @@ def _events(events: Sequence[Event]) -> str:
         for event in events
     )
     return f'<ul class="events">{rows}</ul>'
+
+
+def _subject(event: Event) -> str:
+    return "" if event.subject in event.text else f"<b>{escape(event.subject)}</b> "

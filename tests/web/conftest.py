@@ -60,7 +60,11 @@ def make_view(setpoint_a=13.0, *, stale=False):
         "devices": {"grid_meter": {"age_s": 0.4, "total_power_w": -820.0, "soc_percent": None}},
         "csms": {
             "listen": "ws://0.0.0.0:9000/ocpp",
-            "stations": {"CS1": "2.0.1 online", "CS2": "1.6 online"},
+            "stations": [
+                {"id": "CS1", "online": True, "ocpp_version": "2.0.1", "vendor": None, "queue_up": 0},
+                {"id": "CS2", "online": False, "ocpp_version": "1.6", "vendor": None, "queue_up": 3},
+            ],
+            "waiting_room": [],
             "upstream": {"id": "cloud", "up": False},
         },
         "problems": ["the disk is 91 % full"] if stale else [],

@@ -51,6 +51,9 @@ def test_page_shows_the_site_and_follows_it(browser, server, tmp_path):
     expect(evse.locator("td").nth(2)).to_have_text(re.compile(r"13\.0\sA"))
     expect(page.locator("[data-evse='CS2/1']")).to_contain_text("<script>alert(1)</script> paused")
     expect(page.locator("ul.events")).to_contain_text("limit 4.2 kW")
+    stations = page.locator(".part-csms table")
+    expect(stations.locator("tbody tr")).to_have_count(2)
+    expect(stations.locator("th")).to_have_text(["id", "online", "ocpp version", "queue up"])
     expect(page.locator("[data-limit=dso]")).to_contain_text(re.compile(r"limited\s*4\.2\skW"))
     page.screenshot(path=tmp_path / "wide.png", full_page=True)
 
@@ -76,7 +79,7 @@ def test_page_fits_a_phone_and_the_dark(browser, server, tmp_path):
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(part) for part in re.findall(r"\d+", background)[:3]) < 150, background
     page.screenshot(path=tmp_path / "phone.png", full_page=True)
-    for element in page.locator("[data-zone] tbody td, [data-evse] td").all():
+    for element in page.locator("[data-zone] tbody td, [data-evse] td, .things td").all():
         box = element.bounding_box()
         assert box is None or box["x"] + box["width"] <= 376, "cut off at the edge"
 
