@@ -105,6 +105,19 @@ async def test_plain_register_map_signs_by_power_and_grid_phases():
     assert found.energy_wh == pytest.approx(12_500)
 
 
+async def test_the_sample_map_as_its_text_says():
+    image = [2301, 2299, 2310, 500, 0x10000 - 300, 50]  # 0.1 V, 0.01 A
+    image += [*words("i", 1150), *words("i", -690), *words("i", 110), *words("i", 570)]  # W
+    image += [4998, 0, *words("I", 123_456)]  # 0.01 Hz, unused, Wh
+    async with Server(device(1, {0: image})) as server:
+        found = (await one(make_device(server.port, model="generic_meter")))["meter"]
+    assert found.voltage_v == pytest.approx((230.1, 229.9, 231.0))
+    assert found.current_a == pytest.approx((5, -3, 0.5))
+    assert found.power_w == pytest.approx((1150, -690, 110))
+    assert found.total_power_w == pytest.approx(570)
+    assert found.energy_wh == 123_456
+
+
 async def test_inverted_meter():
     async with Server(device(1, {0: sdm630_image()})) as server:
         found = (await one(make_device(server.port, model="eastron_sdm630", invert=True)))["meter"]
@@ -288,6 +301,14 @@ async def test_cancelled_at_any_moment_it_ends_at_once():
             done, _ = await asyncio.wait([task], timeout=1)
             assert done
             assert task.cancelled()
+
+
+async def test_an_illegal_address_is_a_refusal_with_its_reason():
+    async with Server(device(1, {40_000: chain(common(), meter_203())})) as server:
+        adapter = make(make_device(server.port, model="eastron_sdm630"))
+        async with running(adapter):
+            await until(lambda: "meter" in adapter.problems())
+    assert "unit 1 refuses input registers 0 to 17" in adapter.problems()["meter"]
 
 
 async def test_wrong_model_is_said_in_the_installers_words():
