@@ -102,13 +102,18 @@ class QualityCheck:
         )
 
     def _nothing_lost(self, current: list[float] | None, power: list[float] | None, total: float | None) -> None:
-        """What a device once gave and now does not makes the whole sample missing: half a picture misleads."""
+        """What a device once gave and now does not makes the whole sample missing: half a picture misleads.
+
+        An inverter may stop telling its currents when it sleeps; its power is enough.
+        """
         now = {
             name
             for name, value in (("current", current), ("power per phase", power), ("total power", total))
             if value is not None
         }
         lost = self._gives - now
+        if self._device.role not in _METER_ROLES:
+            lost.discard("current")
         if lost:
             raise Refused(f"its {' and '.join(sorted(lost))} reads as not available (NaN or a sentinel)")
         self._gives |= now

@@ -29,12 +29,17 @@ class Trouble:
         self._told = False
         self._last_bad_s = 0.0
 
-    def bad(self, problem: str) -> None:
-        """It went wrong (again); ``problem`` is for an installer and names the device."""
+    def bad(self, problem: str, *, quiet: bool = False) -> None:
+        """It went wrong (again).
+
+        Args:
+            problem: For an installer; names the device.
+            quiet: Somebody else tells this outage.
+        """
         self.problem = problem
         self.in_a_row += 1
         self._last_bad_s = self._clock.monotonic_s()
-        if self.in_a_row >= self._after and not self._told:
+        if self.in_a_row >= self._after and not self._told and not quiet:
             self._told = True
             _log.warning("%s; trying again until it works", problem)
             self._news()

@@ -79,9 +79,13 @@ class ModbusAdapter:
         try:
             outcome = await unit.read(link, self._clock)
         except AdapterError as error:
-            unit.failed(str(error), self._clock.monotonic_s())
-            if all(each.failed_this_run and each.trouble.in_a_row >= LOST_AFTER for each in self._units):
-                raise  # nobody answers: the supervisor paces the attempts
+            others = (each for each in self._units if each is not unit)
+            nobody = unit.trouble.in_a_row + 1 >= LOST_AFTER and all(
+                each.failed_this_run and each.trouble.in_a_row >= LOST_AFTER for each in others
+            )
+            unit.failed(str(error), self._clock.monotonic_s(), quiet=nobody)
+            if nobody:
+                raise  # the supervisor tells the outage and paces the attempts
             return
         now_s = self._clock.monotonic_s()
         if isinstance(outcome, str):

@@ -83,10 +83,10 @@ class Unit:
         self.trouble.bad(f"{self.device.id}: {reason}")
         self.due_s = self._next_tick_s(now_s)
 
-    def failed(self, reason: str, now_s: float) -> None:
+    def failed(self, reason: str, now_s: float, *, quiet: bool = False) -> None:
         """It did not answer; asked again after a growing pause, so that it does not slow its neighbours."""
         self.failed_this_run = True
-        self.trouble.bad(reason)
+        self.trouble.bad(reason, quiet=quiet)
         self._layout = None  # it may come back as another device, or with other models
         pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(
             0.75, 1.0

@@ -181,20 +181,23 @@ async def test_peer_killed_and_restarted(caplog):
     assert len([r for r in caplog.records if "no connection" in r.getMessage()]) == 1
 
 
-async def test_peer_frozen_and_thawed():
+async def test_peer_frozen_and_thawed(caplog):
     server = ServerProcess(40_000, chain(common(), meter_203()))
     adapter = make(make_device(server.port))
     try:
         async with running(adapter):
             await fresh(adapter)
             server.freeze()
-            await asyncio.sleep(1.0)
+            await until(lambda: caplog.records, 8)  # three time-outs in a row: told
+            await asyncio.sleep(0.5)
             assert adapter.measurements()["meter"].taken_s < time.monotonic() - 0.5
             assert "no answer" in adapter.problems()["meter"]
             server.thaw()
             await fresh(adapter, timeout_s=6)
     finally:
         server.kill()
+    assert len(caplog.records) == 1  # by the supervisor or by the device, not by both
+    assert "no answer within 0.4 s from unit 1" in caplog.records[0].getMessage()
 
 
 async def test_closed_in_the_middle_of_a_request():

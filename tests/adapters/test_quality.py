@@ -83,6 +83,14 @@ def test_m9_a_sleeping_inverter_is_not_a_lost_meter():
     assert found.voltage_v is None
 
 
+def test_m4_an_inverter_that_stops_telling_its_currents_at_night_stays():
+    judge = check(role="pv").judge
+    good(judge(sample()))
+    found = good(judge(sample(current_l1_a=math.nan, current_l2_a=math.nan, current_l3_a=math.nan)))
+    assert found.current_a is None
+    assert "total power reads as not available" in judge(sample(total_power_w=math.nan))
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
