@@ -11,6 +11,7 @@ import numpy as np
 
 from cem.core.admission import FITS, take_in_order
 from cem.core.filling import OWN_MAX, fill, water_fill
+from cem.core.steps import Steps, hand_out
 from cem.core.topology import EPS_A, Bools, Floats, Ints, Topology, Uses, feasible, room, uses
 
 __all__ = [
@@ -99,9 +100,9 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
     n = topology.n
     weight = np.ones(n) if request.weight is None else request.weight
     priority = np.zeros(n, dtype=np.int64) if request.priority is None else request.priority
-    step = np.ones(n) if request.step_a is None else request.step_a
     running = np.zeros(n, dtype=np.bool_) if request.running is None else request.running
-    lowest, highest = _in_steps(request.min_a, request.max_a, step)
+    steps = Steps.of(request.step_a, n)
+    lowest, highest = steps.up(request.min_a), steps.down(request.max_a)
 
     use = uses(topology, request.phases, request.n_phases)
     room_a = cap if request.fixed_a is None else cap - use.load(request.fixed_a)
@@ -114,19 +115,18 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
     level, binding = _by_class(
         use, low, np.where(admitted, highest, 0.0), weight=weight, priority=priority, room_a=room_a
     )
-    current = np.where(admitted, _floor(level, low, step), 0.0)
-    current = _whole_steps(
+    current = hand_out(
         use,
-        current,
+        np.where(admitted, np.maximum(steps.down(level), low), 0.0),
         highest,
         np.zeros(n),
-        lost=level - current,
-        step=step,
+        fair=level,
+        steps=steps,
         weight=weight,
         priority=priority,
         room_a=room_a,
     )
-    rest = admitted & (step == 0)
+    rest = admitted & (steps.size_a == 0)
     if rest.any() and not rest[admitted].all():  # what the steps left over is of use to those without steps
         current, _ = _by_class(
             use, current, np.where(rest, highest, current), weight=weight, priority=priority, room_a=room_a
@@ -172,7 +172,7 @@ def raise_within(
     n = topology.n
     weight = np.ones(n) if weight is None else weight
     priority = np.zeros(n, dtype=np.int64) if priority is None else priority
-    step = np.ones(n) if step_a is None else step_a
+    steps = Steps.of(step_a, n)
     use = uses(topology, phases, n_phases)
     held = np.maximum(start_a, occupied_a)
     room_a = cap - use.load(held)
@@ -182,7 +182,7 @@ def raise_within(
 
     # From below its minimum it must find room for the whole minimum at once; the highest class, the first index wins.
     starts = rises & (start_a < min_a)
-    least = np.where(starts, np.minimum(_in_steps(min_a, target_a, step)[0], target_a), start_a)
+    least = np.where(starts, np.minimum(steps.up(min_a), target_a), start_a)
     low = np.maximum(held, least)
     jump = np.where(rises, low - held, 0.0)
     rises, _ = take_in_order(use, rises, (-priority,), take_a=jump, need_a=jump, room_a=room_a)
@@ -194,34 +194,19 @@ def raise_within(
 
     # Now from what is occupied back to setpoints: the target where it was reached, else whole steps below the level.
     reached = level >= target_a - EPS_A
-    current = np.where(reached, target_a, np.maximum(_floor(level, least, step), least))
-    current = np.where(rises, current, 0.0)
-    current = _whole_steps(
+    current = np.where(reached, target_a, np.maximum(steps.down(level), least))
+    current = hand_out(
         use,
-        current,
+        np.where(rises, current, 0.0),
         np.where(rises, target_a, 0.0),
         held,
-        lost=level - current,
-        step=step,
+        fair=level,
+        steps=steps,
         weight=weight,
         priority=priority,
         room_a=others,
     )
     return np.where(rises, current, start_a)
-
-
-def _in_steps(min_a: Floats, max_a: Floats, step: Floats) -> tuple[Floats, Floats]:
-    """The least and the most an EVSE can be set to: the minimum upwards, the maximum downwards to a whole step."""
-    if (step == 1.0).all():
-        return np.ceil(min_a - EPS_A), np.floor(max_a + EPS_A)
-    unit = np.where(step > 0, step, 1.0)
-    low, high = np.ceil(min_a / unit - EPS_A) * unit, np.floor(max_a / unit + EPS_A) * unit
-    return np.where(step > 0, low, min_a), np.where(step > 0, high, max_a)
-
-
-def _floor(level: Floats, low: Floats, step: Floats) -> Floats:
-    unit = np.where(step > 0, step, 1.0)
-    return np.where(step > 0, np.maximum(np.floor(level / unit + EPS_A) * unit, low), level)
 
 
 def _keys(
@@ -249,40 +234,3 @@ def _by_class(
         level = np.where(mine, filled, level)
         binding = np.where(mine, held, binding)
     return level, binding
-
-
-def _whole_steps(
-    use: Uses,
-    current: Floats,
-    most: Floats,
-    held: Floats,
-    *,
-    lost: Floats,
-    step: Floats,
-    weight: Floats,
-    priority: Ints,
-    room_a: Floats,
-) -> Floats:
-    """Give out what rounding down left: one step each, pass after pass, the lowest first, until nobody fits.
-
-    Each EVSE occupies ``max(current, held)``, so a step below ``held`` takes no room.
-    """
-    unit = np.where(step > 0, step, 1.0)
-    asks = (step > 0) & (current > 0) & (current < most - EPS_A)
-    if not asks.any():
-        return current
-    left = room_a - use.load(np.maximum(current, held))
-    while True:
-        stepped = np.minimum(np.floor(current / unit + EPS_A) * unit + unit, most)
-        takes = np.maximum(stepped, held) - np.maximum(current, held)
-        keys = (-lost, current / weight, -priority)
-        taken, _ = take_in_order(use, asks, keys, take_a=takes, need_a=takes, room_a=left)
-        if not taken.any():  # room only shrinks: who found none now never will
-            return current
-        left = left - use.load(np.where(taken, takes, 0.0))
-        lost = np.where(taken, lost - (stepped - current), lost)
-        current = np.where(taken, stepped, current)
-        asks = taken & (current < most - EPS_A)
-        if not asks.any():
-            return current
-        use = use.where(asks[use.evse])
