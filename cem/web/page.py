@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,14 +22,27 @@ EVENTS_SHOWN = 8
 _CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
 class PageData:
-    """What the page shows and where it gets it."""
+    """What the page shows and where it gets it; drawn once for all viewers."""
 
-    cell: SnapshotCell
-    site_name: str
-    cycle_s: float
-    events: Events
+    def __init__(self, cell: SnapshotCell, site_name: str, cycle_s: float, events: Events) -> None:
+        self.site_name = site_name
+        self._cell = cell
+        self._cycle_s = cycle_s
+        self._events = events
+        self._drawn_from: tuple[object, ...] = ()
+        self._drawn: dict[str, str] = {}
+
+    def draw(self) -> dict[str, str]:
+        """Every section as HTML; the same object as long as nothing changed."""
+        snapshot = self._cell.get()
+        _, state = health(self._cell, self._cycle_s)
+        events = tuple(self._events(EVENTS_SHOWN))
+        drawn_from = (None if snapshot is None else snapshot.at_s, state["status"], events)
+        if drawn_from != self._drawn_from:
+            self._drawn = html.draw(self.site_name, None if snapshot is None else snapshot.view, state, events)
+            self._drawn_from = drawn_from
+        return self._drawn
 
 
 _current: PageData | None = None
@@ -78,9 +90,7 @@ def _build() -> None:
     sections = {name: ui.html("", sanitize=False).classes(f"part part-{name}") for name in html.SECTIONS}
 
     def refresh() -> None:
-        snapshot = data.cell.get()
-        _, state = health(data.cell, data.cycle_s)
-        drawn = html.draw(data.site_name, None if snapshot is None else snapshot.view, state, data.events(EVENTS_SHOWN))
+        drawn = data.draw()
         for name, section in sections.items():
             if section.content != drawn[name]:  # only what changed travels
                 section.set_content(drawn[name])
