@@ -37,9 +37,7 @@ def run_scenario(path: Path, tmp_path: Path, *, outside: bool = True) -> Run:
     site = load_site_file(site_path).site
     timings = Timings(**scenario.get("timings", {}))
     plant = Plant(site, scenario.get("seed", 1), appliances=outside and scenario.get("appliances", False))
-    for household in plant.households.values():
-        household._base_w = PerPhase.same(0.0)  # loads are said in the scenario alone
-        household._ripple_s = (1e12,) * 3
+    plant.households.clear()  # loads are said in the scenario alone
     habits = {evse: StationHabits(**how) for evse, how in scenario.get("habits", {}).items()}
     loop = ClosedLoop(Plan.of(site, timings), plant, habits)
     run = Run(loop)
