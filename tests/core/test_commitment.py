@@ -1,0 +1,119 @@
+"""What an EVSE may still draw, and what it is seen to use."""
+
+import numpy as np
+
+from cem.core import commitment
+from cem.core.commitment import Commitment
+from cem.core.observe import Reports, Wiring
+from cem.core.site import Evse, Protection, Site, Zone
+from cem.core.state import EvseState
+from cem.core.timings import Timings
+from cem.core.units import PerPhase
+
+T = Timings(reaction_s=10.0, follow_s=15.0)
+SITE = Site("s", 230.0, 3, (Zone("z", None, Protection(63.0)),), (Evse("A/1", "A", "z", 1, rotation=(1, 2, 0)),))
+WIRING = Wiring.of(SITE)
+
+
+class Point:
+    """One EVSE's history, step by step."""
+
+    def __init__(self):
+        self.reports = Reports.none(1)
+        self.memory = Commitment.worst(np.array([32.0]))
+        self.setpoint = 0.0
+
+    def step(self, now_s, in_force, own=None, taken_s=None, charging=True, interval_s=10.0):
+        state = EvseState(
+            "A/1",
+            online=True,
+            connected=True,
+            charging=charging,
+            in_force_a=in_force,
+            measured_a=None if own is None else PerPhase.of(own),
+            measured_s=taken_s,
+            report_interval_s=interval_s,
+        )
+        self.reports = self.reports.heard((state,))
+        setpoint = np.array([self.setpoint])
+        self.memory = commitment.update(self.memory, (state,), self.reports, setpoint, now_s, T)
+        return float(self.memory.committed_a[0])
+
+
+def test_i10_everything_is_possible_until_told_otherwise():
+    assert Point().memory.committed_a.tolist() == [32.0]
+
+
+def test_a_raise_counts_at_once_and_a_cut_when_a_later_report_shows_it():
+    point = Point()
+    assert point.step(0.0, 32.0, (31, 31, 31), 0.0) == 32.0
+    assert point.step(1.0, 10.0, (31, 31, 31), 0.0) == 32.0
+    assert point.step(3.0, 10.0, (20, 20, 20), 3.0) == 32.0
+    assert point.step(5.0, 10.0, (10, 10, 10), 5.0) == 10.0
+
+
+def test_a_cut_counts_after_the_reaction_time_where_nobody_measures():
+    point = Point()
+    point.step(0.0, 32.0)
+    point.step(1.0, 10.0)
+    assert point.step(10.9, 10.0) == 32.0
+    assert point.step(11.1, 10.0) == 10.0
+
+
+def test_a_setpoint_handed_over_counts_before_the_station_has_it():
+    point = Point()
+    point.step(0.0, 6.0, (6, 6, 6), 0.0)
+    point.step(20.0, 6.0, (6, 6, 6), 20.0)
+    point.setpoint = 16.0
+    assert point.step(21.0, 6.0, (6, 6, 6), 20.0) == 16.0
+
+
+def test_s4_a_draw_above_the_limit_is_what_counts_and_the_station_is_deaf_after_its_time():
+    point = Point()
+    point.step(0.0, 10.0, (25, 25, 25), 0.0)
+    for now_s in range(1, 9):
+        assert point.step(float(now_s), 10.0, (25, 25, 25), float(now_s)) >= 25.0
+    assert not point.memory.deaf[0]
+    for now_s in range(9, 20):
+        point.step(float(now_s), 10.0, (25, 25, 25), float(now_s))
+    assert point.memory.deaf[0]
+    point.step(20.0, 10.0, (10, 10, 10), 20.0)
+    assert not point.memory.deaf[0]
+
+
+def test_a_lazy_car_is_offered_little_more_than_it_draws_until_it_follows():
+    point = Point()
+    for now_s in range(40):
+        point.step(float(now_s), 32.0, (8, 8, 8), float(now_s), interval_s=1.0)
+    low, high = np.array([6.0]), np.array([32.0])
+    assert commitment.appetite_a(point.memory, point.reports, low, high, 39.0).tolist() == [10.0]
+    for now_s in range(40, 60):
+        point.step(float(now_s), 10.0, (9.5, 9.5, 9.5), float(now_s), interval_s=1.0)
+    assert commitment.appetite_a(point.memory, point.reports, low, high, 59.0).tolist() == [32.0]
+
+
+def test_a_one_phase_car_is_learned_on_its_grid_phase_and_forgotten_at_once():
+    point = Point()
+    for now_s in range(20):
+        point.step(float(now_s), 16.0, (16, 0, 0), float(now_s), interval_s=1.0)
+    assert commitment.phases_used(point.memory, WIRING).tolist() == [[False, True, False]]
+    point.step(20.0, 16.0, (16, 16, 0), 20.0, interval_s=1.0)
+    assert commitment.phases_used(point.memory, WIRING).tolist() == [[False, True, True]]
+    point.step(21.0, 6.0, None, None, charging=False, interval_s=1.0)
+    assert commitment.phases_used(point.memory, WIRING).tolist() == [[True, True, True]]
+
+
+def test_reports_older_than_two_intervals_subtract_nothing():
+    point = Point()
+    point.step(0.0, 16.0, (16, 16, 16), 0.0)
+    at = np.array([19.0])
+    assert point.reports.subtractable(WIRING, at, 19.0).tolist() == [[16.0] * 3]
+    assert point.reports.subtractable(WIRING, at, 21.0).tolist() == [[0.0] * 3]
+
+
+def test_a_report_newer_than_the_meter_counts_the_lower_of_the_last_two():
+    point = Point()
+    point.step(0.0, 16.0, (6, 6, 6), 0.0)
+    point.step(10.0, 16.0, (16, 16, 16), 10.0)
+    assert point.reports.subtractable(WIRING, np.array([9.0]), 10.5).tolist() == [[6.0] * 3]
+    assert point.reports.subtractable(WIRING, np.array([10.0]), 10.5).tolist() == [[16.0] * 3]
