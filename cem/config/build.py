@@ -17,7 +17,10 @@ def build_site(file: SiteFile) -> Site:
         name=file.site.name,
         nominal_voltage_v=grid.nominal_voltage_v,
         phases=grid.phases,
-        zones=tuple(_zone(zone, file) for zone in zones),
+        zones=(
+            *(_zone(zone, file) for zone in zones),
+            *(_breaker_zone(s) for s in file.stations if _shares_breaker(s)),
+        ),
         evses=tuple(_evse(evse, station, grid.phases) for station in file.stations for evse in station.evses),
         meters=tuple(Meter(device.id, device.poll_s) for device in file.devices if device.id in guarding),
         resources=tuple(_resource(device, root_id) for device in file.devices if device.role in {"pv", "battery"}),
@@ -73,11 +76,24 @@ def _zone(zone: ZoneSection, file: SiteFile) -> Zone:
     )
 
 
+def breaker_zone_id(station_id: str) -> str:
+    """Name of the zone that stands for the breaker which several EVSEs of a station share."""
+    return f"{station_id}:breaker"
+
+
+def _shares_breaker(station: StationSection) -> bool:
+    return len(station.evses) > 1
+
+
+def _breaker_zone(station: StationSection) -> Zone:
+    return Zone(breaker_zone_id(station.id), station.zone, Protection(station.breaker_a))
+
+
 def _evse(evse: EvseSection, station: StationSection, site_phases: int) -> Evse:
     return Evse(
         evse_id=f"{station.id}/{evse.id}",
         station_id=station.id,
-        zone_id=station.zone,
+        zone_id=breaker_zone_id(station.id) if _shares_breaker(station) else station.zone,
         number=evse.id,
         min_a=evse.min_a,
         max_a=evse.max_a,

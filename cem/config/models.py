@@ -157,7 +157,9 @@ class StationSection(Section):
 
     id: Identifier = Field(description="OCPP identity: the last part of the address it dials.")
     zone: Identifier = Field(description="The zone that feeds it.")
-    breaker_a: PositiveA = Field(description="Breaker of the station per phase.")
+    breaker_a: PositiveA = Field(
+        description="Breaker of the station per phase; where several EVSEs share it, it is held like a zone."
+    )
     fallback_a: CurrentA = Field(
         0, description="What each of its EVSEs falls back to by itself when we are gone; 0 allowed."
     )

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from cem.config.loader import load_site_file
 from cem.core.site import Meter, Protection, Resource, ResourceKind
 
-from .sites import load, spoiled
+from .sites import GOOD, load, spoiled
 
 
 def test_zones_parents_first(tmp_path: Path) -> None:
@@ -76,3 +77,13 @@ def test_guarding_meters_and_resources(tmp_path: Path) -> None:
     site = load(tmp_path, spoiled(("poll_s: 1", "poll_s: 2"))).site
     assert site.meters == (Meter("gm", 2),)
     assert site.resources == (Resource("sun", ResourceKind.PV, "root", 9000),)
+
+
+def test_a_breaker_that_several_evses_share_is_a_zone(tmp_path):
+    text = GOOD.replace("[{id: 1, max_a: 16, rotation: RST}]", "[{id: 1}, {id: 2}]")
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    site = load_site_file(path).site
+    shared = site.zones[-1]
+    assert (shared.zone_id, shared.parent_id, shared.protection.rating_a) == ("st-1:breaker", "row", 32.0)
+    assert [evse.zone_id for evse in site.evses] == ["st-1:breaker", "st-1:breaker", "row"]

@@ -182,16 +182,18 @@ CASES = {
         [("breaker_a: 32\n    evses: [{id: 1, max_a: 16, phases: 1, rotation: L2}]", "breaker_a: 16")],
         ["35:16: stations[1].breaker_a: EVSE 1 of station 'st-2' may draw 32 A, above the station's breaker of 16 A"],
     ),
-    "evses together above breaker": (
+    "zone named like a shared breaker": (
         [
+            ("  - id: row\n    parent: root", "  - id: st-1:breaker\n    parent: root"),
             (
-                "[{id: 1, max_a: 16, rotation: RST}]",
-                "[{id: 1, max_a: 20, rotation: RST}, {id: 2, max_a: 20, rotation: STR}]",
+                "    zone: row\n    breaker_a: 32\n    fallback",
+                "    zone: st-1:breaker\n    breaker_a: 32\n    fallback",
             ),
-            ("rating_a: 32}", "rating_a: 50}"),
+            ("    zone: row\n    breaker_a: 32\n    evses", "    zone: st-1:breaker\n    breaker_a: 32\n    evses"),
+            ("[{id: 1, max_a: 16, rotation: RST}]", "[{id: 1, max_a: 16}, {id: 2, max_a: 16}]"),
         ],
         [
-            "30:16: warning: stations[0].breaker_a: the EVSEs of station 'st-1' may draw 40 A together, above its breaker of 32 A; make that breaker a zone, or lower 'max_a'"
+            "12:9: zones[1].id: zone 'st-1:breaker' has the name of a station's breaker, which is made a zone by itself; choose another"
         ],
     ),
     "evse minimum below 6": (

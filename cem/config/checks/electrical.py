@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cem.config.build import breaker_zone_id
 from cem.config.draft import Draft, Finding
 from cem.config.scalars import plain
 from cem.core.units import MIN_CURRENT_A
@@ -78,18 +79,14 @@ def evse_within_breaker(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def evses_together_within_breaker(draft: Draft) -> Iterator[Finding]:
-    """Only zones are held to a sum, so a breaker that several EVSEs share is one, or carries them all."""
-    ratings_a = {zone.id: zone.protection.rating_a for _, zone in draft.zones}
-    for i, station in draft.stations:
-        worst_a = max(draft.per_phase(station, [evse.max_a for evse in station.evses]))
-        shared = len(station.evses) > 1 and all(evse.max_a <= station.breaker_a for evse in station.evses)
-        if shared and worst_a > station.breaker_a and ratings_a.get(station.zone, 0.0) > station.breaker_a:
+def breaker_zone_is_free(draft: Draft) -> Iterator[Finding]:
+    """The breaker that several EVSEs of a station share becomes a zone of its own (``breaker_zone``)."""
+    shared = {breaker_zone_id(station.id) for _, station in draft.stations if len(station.evses) > 1}
+    for i, zone in draft.zones:
+        if zone.id in shared:
             yield Finding(
-                ("stations", i, "breaker_a"),
-                f"the EVSEs of station '{station.id}' may draw {plain(worst_a)} A together, above its breaker of "
-                f"{plain(station.breaker_a)} A; make that breaker a zone, or lower 'max_a'",
-                "warning",
+                ("zones", i, "id"),
+                f"zone '{zone.id}' has the name of a station's breaker, which is made a zone by itself; choose another",
             )
 
 
@@ -135,7 +132,7 @@ RULES = (
     fallback_is_possible,
     fallback_within_breaker,
     evse_within_breaker,
-    evses_together_within_breaker,
+    breaker_zone_is_free,
     evse_minimum,
     evse_phases,
 )
