@@ -251,13 +251,12 @@ class Store:
     def close(self) -> None:
         """Write what is waiting and close the files; blocks until that is done."""
         with self._wake:
-            if self._closing:
-                return
             self._closing = True
             self._wake.notify()
         self._writer.join()
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
+            self._lock_descriptor = None
 
     # -- the writer thread ---------------------------------------------------------------------------------------
 

@@ -377,6 +377,17 @@ async def test_a_record_that_makes_no_sense_fails_alone(store):
     assert set(store.grants()) == {"CS1/3"}
 
 
+async def test_a_bug_in_the_writer_leaves_nobody_waiting(tmp_path, caplog):
+    store = Store(tmp_path / "var", history_interval_s=0.05)
+    store._history = None  # what a bug in there would do
+    await asyncio.sleep(0.2)
+    with pytest.raises(CemError):
+        await asyncio.wait_for(store.commit([Registration("CS1", "1.6", {})]), 5)
+    assert "the store's writer stopped" in caplog.text
+    store.close()
+    Store(tmp_path / "var").close()
+
+
 async def test_only_one_controller_uses_a_directory(tmp_path, store):
     with pytest.raises(CemError, match="another controller"):
         Store(tmp_path / "var")
@@ -457,6 +468,24 @@ def test_minute_rollups_go_to_disk_and_back(tmp_path):
     assert evse.measured_mean_a == (None, None, None), "missing is not 0"
     assert evse.granted_a == (6.0, None, None)
     assert evse.binding is None
+
+
+def test_l7_a_day_of_a_hundred_stations_is_far_below_a_gigabyte(tmp_path):
+    from cem.store.history import History
+
+    path = tmp_path / "history.db"
+    history = History(path, keep_days=90)
+    minutes = MinuteRollups()
+    for minute in range(61):  # one transaction a minute, as the writer does it
+        assert history.write([], minutes.turn(T0 + timedelta(minutes=minute)), T0 + timedelta(minutes=minute))
+        for subject in range(250):
+            amps = (10.1 + subject % 7 + minute % 3, 11.3, 12.7)
+            minutes.sample("evse", f"CS{subject}/1", measured_a=amps, granted_a=amps, limit_a=amps, binding="fuse")
+    journal_bytes = path.with_name("history.db-wal").stat().st_size  # an hour fits in before it is folded in
+    history.close()
+    file_bytes = path.stat().st_size
+    assert 24 * file_bytes < 50e6
+    assert 24 * (journal_bytes + file_bytes) < 300e6, "everything is written twice: journal and file"
 
 
 async def test_l8_a_clock_years_ahead_does_not_empty_the_history(tmp_path):

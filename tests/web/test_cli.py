@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cem.cli import make_app
 from cem.store import Session
 from tests.web.conftest import make_view
 
@@ -99,7 +101,7 @@ def test_a_bad_site_file_exits_78(tmp_path, command):
 
 def test_wrong_words_exit_2():
     for words in (["bogus"], ["status", "--bogus"], ["why"], []):
-        assert cem(*words).returncode == 2, words
+        assert CliRunner().invoke(make_app(words), words).exit_code == 2, words
 
 
 def test_check_does_not_import_what_it_does_not_need():
