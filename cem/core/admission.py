@@ -22,7 +22,7 @@ def take_in_order(
         asks: Who asks at all.
         keys: The order, smallest first, as for ``numpy.lexsort``: the last key counts most; then the index.
         take_a: What each takes, 0 or more.
-        need_a: The room each must find, not below ``take_a``.
+        need_a: The room each must find, not below ``take_a``; what it exceeds it by never shrinks along the order.
         room_a: Room in each row.
 
     Returns:
@@ -43,38 +43,43 @@ def take_in_order(
         order = contends.nonzero()[0]
         order = order[np.lexsort([key[order] for key in keys])]
         left = room_a.copy()
-        while use.evse.size > _FEW:
-            before = order.size
+        if use.evse.size > _FEW:
             use, order = _settle(use, order, take_a, need_a, left, lacking)
-            if order.size > before * 3 // 4:
-                break
         _one_by_one(use, order, take_a, need_a, left, lacking)
     return asks & (lacking == FITS), lacking
 
 
 def _settle(use: Uses, order: Ints, take_a: Floats, need_a: Floats, left: Floats, lacking: Ints) -> tuple[Uses, Ints]:
-    """Settle at once all whose turn cannot change their fate; ``left`` and ``lacking`` are updated.
+    """Settle, round after round, all whose turn cannot change their fate; ``left`` and ``lacking`` are updated.
 
     Who fits even if all before it get in, gets in. What those take is then truly gone for all after them, and takes
     nothing from anybody before them, because the sum that fitted had those in it. Who does not fit alone in what
-    is then left stays out. The first in the order is always one or the other.
+    is then left stays out. The first in the order is always one or the other. Returns those still in doubt, when few
+    are left or a round no longer pays.
     """
     place = np.empty(use.n, dtype=np.int64)
     place[order] = np.arange(order.size)
-    by_place = place[use.evse].argsort(kind="stable")
-    by_row = by_place[use.row[by_place].argsort(kind="stable")]
-    evse, row, coef = use.evse[by_row], use.row[by_row], use.coef[by_row]
-    takes = coef * take_a[evse]
-    taken_before = takes.cumsum() - takes
-    start = np.concatenate(((0,), (row[1:] != row[:-1]).nonzero()[0] + 1))
-    taken_before -= np.repeat(taken_before[start], np.diff(np.append(start, row.size)))
+    by_row = (use.row * order.size + place[use.evse]).argsort()
+    evse, row = use.evse[by_row], use.row[by_row]
+    takes, needs = use.coef[by_row] * take_a[evse], use.coef[by_row] * need_a[evse]
     in_doubt = np.zeros(use.n, dtype=np.bool_)
-    in_doubt[evse[taken_before + coef * need_a[evse] > left[row] + EPS_A]] = True
+    size = evse.size + 1
+    while _FEW < evse.size < size:
+        size = evse.size - evse.size // 8
+        total = takes.cumsum()
+        start = np.concatenate(((0,), (row[1:] != row[:-1]).nonzero()[0] + 1))
+        before = np.zeros(left.size)
+        before[row[start]] = total[start] - takes[start]
+        in_doubt[:] = False
+        in_doubt[evse[total - takes - before[row] + needs > left[row] + EPS_A]] = True
 
-    left -= np.bincount(row, weights=np.where(in_doubt[evse], 0.0, takes), minlength=use.rows)
-    short = (in_doubt[evse] & (coef * need_a[evse] > left[row] + EPS_A)).nonzero()[0]
-    lacking[evse[short]] = row[short]
-    in_doubt[evse[short]] = False
+        open_ = in_doubt[evse]
+        left -= np.bincount(row, weights=np.where(open_, 0.0, takes), minlength=left.size)
+        short = (open_ & (needs > left[row] + EPS_A)).nonzero()[0]
+        lacking[evse[short]] = row[short]
+        in_doubt[evse[short]] = False
+        k = in_doubt[evse].nonzero()[0]
+        evse, row, takes, needs = evse[k], row[k], takes[k], needs[k]
     return use.where(in_doubt[use.evse]), order[in_doubt[order]]
 
 

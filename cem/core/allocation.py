@@ -49,6 +49,8 @@ class Request:
         running: It draws current already, so it comes before those that would start.
         urgency: Smaller is served first (laxity).
         waiting_s: Longer is served first.
+        needed_a: What each needs to be full in time, 0 or more: within a class these are met first, in proportion,
+            and only what is left is shared by weight; ``None`` shares all by weight.
         fixed_a: Draw per phase that counts whatever is decided, of EVSEs beyond our reach; may be negative.
     """
 
@@ -63,6 +65,7 @@ class Request:
     running: Bools | None = None
     urgency: Floats | None = None
     waiting_s: Floats | None = None
+    needed_a: Floats | None = None
     fixed_a: Floats | None = None
 
 
@@ -113,7 +116,13 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
 
     low = np.where(admitted, lowest, 0.0)
     level, binding = _by_class(
-        use, low, np.where(admitted, highest, 0.0), weight=weight, priority=priority, room_a=room_a
+        use,
+        low,
+        np.where(admitted, highest, 0.0),
+        weight=weight,
+        priority=request.priority,
+        room_a=room_a,
+        needed_a=request.needed_a,
     )
     current = hand_out(
         use,
@@ -129,7 +138,7 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
     rest = admitted & (steps.size_a == 0)
     if rest.any() and not rest[admitted].all():  # what the steps left over is of use to those without steps
         current, _ = _by_class(
-            use, current, np.where(rest, highest, current), weight=weight, priority=priority, room_a=room_a
+            use, current, np.where(rest, highest, current), weight=weight, priority=request.priority, room_a=room_a
         )
     binding[~request.wants] = NOT_WANTING
     binding[lacking != FITS] = NOT_ADMITTED
@@ -171,7 +180,7 @@ def raise_within(
     """
     n = topology.n
     weight = np.ones(n) if weight is None else weight
-    priority = np.zeros(n, dtype=np.int64) if priority is None else priority
+    classes, priority = priority, np.zeros(n, dtype=np.int64) if priority is None else priority
     steps = Steps.of(step_a, n)
     use = uses(topology, phases, n_phases)
     held = np.maximum(start_a, occupied_a)
@@ -190,7 +199,7 @@ def raise_within(
     others = room_a + use.load(np.where(rises, held, 0.0))
     use = use.where(rises[use.evse])
     most = np.where(rises, np.maximum(target_a, low), low)
-    level, _ = _by_class(use, low, most, weight=weight, priority=priority, room_a=others)
+    level, _ = _by_class(use, low, most, weight=weight, priority=classes, room_a=others)
 
     # Now from what is occupied back to setpoints: the target where it was reached, else whole steps below the level.
     reached = level >= target_a - EPS_A
@@ -220,17 +229,24 @@ def _keys(
 
 
 def _by_class(
-    use: Uses, low: Floats, high: Floats, *, weight: Floats, priority: Ints, room_a: Floats
+    use: Uses,
+    low: Floats,
+    high: Floats,
+    *,
+    weight: Floats,
+    priority: Ints | None,
+    room_a: Floats,
+    needed_a: Floats | None = None,
 ) -> tuple[Floats, Ints]:
     """Water-fill the classes one after the other, the higher first; those to come keep their minimum."""
-    classes = np.unique(priority)
-    if classes.size == 1:
-        return fill(use, low, high, weight, room_a)
-    level = low.copy()
+    level = low
     binding = np.full(use.n, OWN_MAX, dtype=np.int64)
-    for one in classes[::-1].tolist():
-        mine = priority == one
-        filled, held = fill(use, level, np.where(mine, high, level), weight, room_a)
-        level = np.where(mine, filled, level)
+    classes = [0] if priority is None else np.unique(priority)[::-1].tolist()
+    for one in classes:
+        mine = True if priority is None else priority == one
+        top = np.where(mine, high, level)
+        if needed_a is not None:
+            level, _ = fill(use, level, np.minimum(np.maximum(level, needed_a), top), needed_a, room_a)
+        level, held = fill(use, level, top, weight, room_a)
         binding = np.where(mine, held, binding)
     return level, binding

@@ -1,13 +1,16 @@
 """The allocation against answers found in other ways: linear programs, plain loops, trying every subset."""
 
 import itertools
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from cem.core.admission import FITS, take_in_order
-from cem.core.allocation import share
+from cem.core.allocation import OWN_MAX, share
+from cem.core.filling import in_rounds, row_by_row
 from cem.core.topology import EPS_A, uses
 from tests.properties.lp_oracle import coefficients, max_min_by_lps
 from tests.properties.random_trees import Case, cases, random_case
@@ -118,3 +121,36 @@ def test_lacking_names_a_row_of_that_evse(case: Case) -> None:
     for i in np.flatnonzero(request.wants):
         assert taken[i] == (lacking[i] == FITS)
         assert taken[i] or matrix[lacking[i], i] > 0
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_loops_and_arrays_settle_alike(seed: int) -> None:
+    """Small sites go row by row, large ones many rows at once: on the same site both find the same point."""
+    case = random_case(seed, *_sizes(seed))
+    use = uses(case.topology, case.topology.phases, case.topology.n_phases)
+    lb, ub, weight = np.full(case.topology.n, 6.0), case.request.max_a + 6.0, weights_of(case.request)
+    slack = np.random.default_rng(seed).uniform(0.0, 1.0, use.rows) * use.load(ub - lb)
+    answers = []
+    for settle in (row_by_row, partial(in_rounds, few=0)):
+        current, binding = ub.copy(), np.full(use.n, OWN_MAX)
+        settle(use, lb, ub, weight, slack.copy(), current, binding)
+        answers.append((current, binding))
+    assert np.allclose(answers[0][0], answers[1][0], atol=1e-9)
+    assert np.array_equal(answers[0][1] == OWN_MAX, answers[1][1] == OWN_MAX)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hundreds_of_evses_equal_the_linear_programs_too(seed: int) -> None:
+    case = random_case(seed, 300, 25, classes=1)
+    case = replace(case, cap=np.where(case.cap < 0, np.inf, case.cap))  # an overdrawn root would admit nobody
+    got = share(case.topology, case.request, case.cap)
+    least, most = least_most(case.request)
+    mine, matrix = got.admitted, coefficients(case.site, case.groups)
+    expected = max_min_by_lps(matrix[:, mine], least[mine], most[mine], weights_of(case.request)[mine], case.cap)
+    assert np.max(np.abs(got.level_a[mine] - expected)) < 1e-6
+    # and rounding at that size leaves nothing that somebody could take
+    left = case.cap - matrix @ got.current_a
+    more = mine & (got.current_a + 1 <= most)
+    assert np.all((matrix[:, more] > left[:, None] + EPS_A / 2).any(axis=0))
+    rows = matrix[:, mine].any(axis=1)
+    assert np.all(left[rows] > -1e-6)
