@@ -75,7 +75,7 @@ def parse(text: str) -> Frame:
     if not isinstance(message, list) or len(message) < 3 or not isinstance(message[1], str):
         raise BadFrame("not an OCPP-J message array")
     number, message_id = message[0], message[1]
-    if isinstance(number, bool) or number not in {2, 3, 4, 5, 6}:
+    if not isinstance(number, int) or isinstance(number, bool) or not 2 <= number <= 6:
         raise BadFrame(f"unknown message type {str(number)[:20]}")
     kind = Kind(number)
     if kind in {Kind.CALL, Kind.SEND}:

@@ -75,6 +75,10 @@ class Lane:
             for w in self._on_way.values()
         )
 
+    def holds(self, priority: Priority) -> bool:
+        """Whether a CALL of this priority is on its way or waiting."""
+        return any(w.priority is priority for w in [*self._on_way.values(), *(w for _, _, w in self._queue)])
+
     def waits_for(self, message_id: str) -> bool:
         """Whether this CALL is on its way or waiting."""
         return message_id in self._on_way or any(w.message_id == message_id for _, _, w in self._queue)

@@ -243,6 +243,8 @@ class StationSession:
 
     def _accept(self, dialect: Dialect, now: Now, *, booted: bool) -> None:
         """The station is served and held from now on."""
+        if self._opened_s is None:
+            return  # it left before its boot was answered
         self._accepted, self._booting = True, False
         self.keeper.accepted(dialect, now)
         asks = list(dialect.ask_samples(int(self._options.meter_interval_s)))

@@ -70,7 +70,7 @@ class Uplink:
     @property
     def busy(self) -> bool:
         """Whether the cloud still has something to hear."""
-        return len(self.journal) > 0 or len(self.lane) > 0
+        return len(self.journal) > 0 or self.lane.holds(Priority.TRANSACTION)
 
     def relay(self, frame: Frame, text: str, priority: Priority, now_s: float, done: Done) -> bool:
         """Sends a CALL of the station up; ``done`` is always called. ``False`` where there is no room."""

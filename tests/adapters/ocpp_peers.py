@@ -75,7 +75,11 @@ async def local_csms(
     section = Csms(listen=Listen(host="127.0.0.1", port=port or free_port()), upstreams=upstreams, **csms)
     server = OcppServer(section, sections, site, store, RealClock(), lambda: news.append(1), events.append)
     task = asyncio.create_task(server.run())
-    await asyncio.wait_for(server.listening.wait(), 5)
+    ready = asyncio.create_task(server.listening.wait())
+    await asyncio.wait({task, ready}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if task.done():
+        task.result()
     try:
         yield Local(server, store, events, news)
     finally:
