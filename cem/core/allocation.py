@@ -185,11 +185,10 @@ def raise_within(
     use = uses(topology, phases, n_phases)
     held = np.maximum(start_a, occupied_a)
     room_a = cap - use.load(held)
-    overdrawn = np.zeros(n, dtype=np.bool_)
-    overdrawn[use.evse[(room_a < -EPS_A)[use.row]]] = True
-    rises = (target_a > start_a + EPS_A) & ~overdrawn
+    rises = target_a > start_a + EPS_A
 
     # From below its minimum it must find room for the whole minimum at once; the highest class, the first index wins.
+    # Where a row is exceeded already, even a rise that takes no room (below what is occupied) is refused.
     starts = rises & (start_a < min_a)
     least = np.where(starts, np.minimum(steps.up(min_a), target_a), start_a)
     low = np.maximum(held, least)

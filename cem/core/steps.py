@@ -55,6 +55,7 @@ def hand_out(
     weight: Floats,
     priority: Ints,
     room_a: Floats,
+    few: int = _FEW,
 ) -> Floats:
     """Give out what rounding down left: one step each, pass after pass, until nobody fits.
 
@@ -70,6 +71,7 @@ def hand_out(
         weight: Shares, above 0.
         priority: Strict classes.
         room_a: Limit of each row.
+        few: With this many coefficients left, go on by plain loops.
 
     Returns:
         The currents, such that nobody can take another step.
@@ -79,7 +81,7 @@ def hand_out(
         return current
     left = room_a - use.load(np.maximum(current, held))
     use = use.where(asks[use.evse])
-    while use.evse.size > _FEW:
+    while use.evse.size > few:
         stepped = np.minimum(steps.down(current) + steps.unit_a, most)
         takes = np.maximum(stepped, held) - np.maximum(current, held)
         keys = (current - fair, current / weight, -priority)

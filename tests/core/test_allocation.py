@@ -204,6 +204,14 @@ def test_minimum_and_maximum_off_the_steps_are_moved_inwards() -> None:
         assert got.current_a.tolist() == [expected]
 
 
+def test_what_rounding_left_goes_to_the_lowest_first() -> None:
+    """Fair is 10.5, 7.5 and 7.5; rounded down 1.5 A remain, one step: it goes to one of those at 7 and not to the 10."""
+    topology = flat(("right", (0,), 1), ("left", (0,), 1), ("left", (0,), 1))
+    got = share(topology, wanting(topology), limits(topology, main=25.5, left=15.0))
+    assert got.level_a.tolist() == [10.5, 7.5, 7.5]
+    assert got.current_a.tolist() == [10.0, 8.0, 7.0]
+
+
 def test_without_steps_the_share_is_exact_and_takes_what_steps_leave() -> None:
     topology = flat(("left", (0,), 1), ("right", (0,), 1))
     got = share(topology, wanting(topology, step_a=[0.0, 1.0]), limits(topology, main=25.0))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from cem.core.admission import FITS, take_in_order
 from cem.core.allocation import OWN_MAX, share
 from cem.core.filling import in_rounds, row_by_row
+from cem.core.steps import Steps, hand_out
 from cem.core.topology import EPS_A, uses
 from tests.properties.lp_oracle import coefficients, max_min_by_lps
 from tests.properties.random_trees import Case, cases, random_case
@@ -137,6 +138,30 @@ def test_loops_and_arrays_settle_alike(seed: int) -> None:
         answers.append((current, binding))
     assert np.allclose(answers[0][0], answers[1][0], atol=1e-9)
     assert np.array_equal(answers[0][1] == OWN_MAX, answers[1][1] == OWN_MAX)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_loops_and_arrays_hand_out_the_same_steps(seed: int) -> None:
+    case = random_case(seed, 150, 12, whole=seed % 2 == 0)
+    got = share(case.topology, case.request, case.cap * 0.7)
+    steps = Steps.of(case.request.step_a, case.topology.n)
+    _, most = least_most(case.request)
+    answers = [
+        hand_out(
+            uses(case.topology, case.topology.phases, case.topology.n_phases),
+            np.where(got.admitted, steps.down(got.level_a), 0.0),
+            most,
+            np.zeros(case.topology.n),
+            fair=got.level_a,
+            steps=steps,
+            weight=weights_of(case.request),
+            priority=classes_of(case.request),
+            room_a=case.cap * 0.7,
+            few=few,
+        )
+        for few in (0, 10**6)
+    ]
+    assert np.allclose(*answers, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))
