@@ -53,7 +53,8 @@ def run_site(path: Path) -> int:
     with contextlib.suppress(ImportError):  # the stock loop works too, with more memory a TLS connection
         import uvloop  # noqa: PLC0415 - 30 ms that `cem check` should not pay
 
-        return uvloop.run(_serve(loaded))
+        code: int = uvloop.run(_serve(loaded))
+        return code
     return asyncio.run(_serve(loaded))
 
 

@@ -152,11 +152,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Asks:
-    """Who takes part in the sharing, up to where, and why no further."""
+    """Who takes part in the sharing, up to where, why no further, and what those draw who do not."""
 
     wants: Bools
     most_a: Floats
     why: Ints
+    fixed_a: Floats
 
 
 def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision, EngineMemory]:
@@ -192,7 +193,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
             priority=plan.priority,
             running=running,
             waiting_s=np.where(running, 0.0, now_s - np.maximum(memory.paused_s, np.nan_to_num(memory.began_s))),
-            fixed_a=np.where(asks.wants, 0.0, committed.committed_a),
+            fixed_a=asks.fixed_a,
         ),
         room_a,
         start_margin_a=timings.start_margin_a,
@@ -255,8 +256,11 @@ def _who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Env
             why[i] = Reason.UNCONTROLLED
         elif not evse.charging:
             why[i] = Reason.AWAITING_TRANSACTION if evse.connected else Reason.NO_VEHICLE
-    out = np.isin(why, (Reason.OFFLINE, Reason.UNCONTROLLED, Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
-    return _Asks(~out & (most >= plan.min_a), most, why)
+    beyond = np.isin(why, (Reason.OFFLINE, Reason.UNCONTROLLED))
+    idle = np.isin(why, (Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
+    # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
+    fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
+    return _Asks(~beyond & ~idle & (most >= plan.min_a), most, why, fixed)
 
 
 def _may_send(
