@@ -95,9 +95,13 @@ class StationLink:
         """The station is gone; what was still to be sent to it is void."""
         self.socket = None
         self.free.set()
-        kept = [[a for a in batch if not isinstance(a, SendDown | CloseStation)] for batch in self._batches]
-        self._batches = deque(batch for batch in kept if batch)
+        self._forget(SendDown, CloseStation)
         self.do(self.session.station_closed)
+
+    def _forget(self, *kinds: type) -> None:
+        """Drops what waits for a connection that is gone; on the next one it would be out of place."""
+        kept = [[action for action in batch if not isinstance(action, kinds)] for batch in self._batches]
+        self._batches = deque(batch for batch in kept if batch)
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Carries out actions until cancelled."""
@@ -113,7 +117,7 @@ class StationLink:
             match action:
                 case SendDown(text) if written:
                     await self._send_down(text)
-                case SendUp(text) if written and self._uplink is not None:
+                case SendUp(text) if self._uplink is not None:  # the cloud's own record is as good as ours
                     await self._uplink.send(text)
                 case Persist(records):
                     written = await self._persist(action) and written
@@ -183,6 +187,7 @@ class StationLink:
 
     def _upstream_closed(self, reason: str) -> None:
         self._uplink_changed(False, reason)
+        self._forget(SendUp)
         self.do(self.session.upstream_closed)
 
     def _close_upstream(self) -> None:

@@ -13,8 +13,13 @@ from cem.csms.profiles import Clear, CompositeAsked, Profile, Step
 Ask = tuple[str, Mapping[str, Any]]
 """A CALL to make: action and payload."""
 
-MEASURANDS = "Current.Import,Power.Active.Import,Energy.Active.Import.Register,Voltage"
-"""What control needs to see of a transaction."""
+MEASURANDS = (
+    "Current.Import,Power.Active.Import,Energy.Active.Import.Register,Voltage",
+    "Current.Import,Power.Active.Import,Energy.Active.Import.Register",
+    "Current.Import,Energy.Active.Import.Register",
+    "Power.Active.Import,Energy.Active.Import.Register",
+)
+"""What control needs to see of a transaction; a station that cannot tell one of them may refuse the whole list."""
 
 SAFE_PROFILE_ID = 900_000_000
 LIVE_PROFILE_ID = 900_100_000
@@ -78,7 +83,14 @@ class Dialect(Protocol):
         self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
     ) -> Ask: ...
     def limit_status(self, result: Mapping[str, Any]) -> str: ...
-    def ask_samples(self, interval_s: int) -> Sequence[Ask]: ...
+    def ask_samples(self, interval_s: int) -> Sequence[Sequence[Ask]]:
+        """What to ask for; of each inner sequence the first that the station accepts is enough."""
+        ...
+
+    def accepted(self, result: Mapping[str, Any]) -> bool:
+        """Whether the station took such a setting."""
+        ...
+
     def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]: ...
     def ask_boot(self) -> Ask: ...
 

@@ -4,6 +4,7 @@ A live limit carries a duration and is refreshed; without refresh the station dr
 itself (dead-man). How a station takes limits is found by trying rungs of a ladder.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -66,6 +67,7 @@ class Hold:
         evse: As built.
         duration_s: Life of a live limit.
         refresh_s: It is sent anew after this.
+        ladder: The ways to try.
         default_known: The station acknowledged its safe default at some time (also before our restart).
         default_sure: It did so since it last connected.
         suspect_s: Monotonic time from which a default that is not sure counts as dropped.
@@ -76,6 +78,7 @@ class Hold:
     evse: Evse
     duration_s: float
     refresh_s: float
+    ladder: Sequence[Rung] = LADDER
     default_known: bool = False
     default_sure: bool = False
     suspect_s: float = 0.0
@@ -171,7 +174,7 @@ class Hold:
 
     def sending(self, amps: float, now_s: float) -> Sent:
         """Notes that a live limit goes out: from now on it may be in force."""
-        sent = Sent(amps, LADDER[self.rung], now_s + self.duration_s + SLACK_S)
+        sent = Sent(amps, self.ladder[self.rung], now_s + self.duration_s + SLACK_S)
         # What was never answered may be in force for as long as it lives; bounded, the highest are kept (I11).
         alive = sorted((p for p in self.pending if p.until_s > now_s), key=lambda p: p.amps)[-8:]
         self.pending = [*alive, sent]
@@ -201,7 +204,7 @@ class Hold:
             self.tries = 0
             self.rung += 1
         self.due = True
-        if self.rung < len(LADDER):
+        if self.rung < len(self.ladder):
             return False
         self.rung = 0
         self.retry_s = now_s + RETRY_S

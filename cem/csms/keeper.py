@@ -8,7 +8,7 @@ from cem.core.site import Evse
 from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.frames import Frame, Kind, call
-from cem.csms.hold import TRIES, Hold, Purpose
+from cem.csms.hold import LADDER, TRIES, Hold, Purpose
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.picture import Picture
@@ -59,7 +59,9 @@ class Keeper:
         self._default_try_s: dict[int, float] = {}
         self._default_tries: dict[int, int] = {}
         self._default_refused: set[int] = set()
-        self.holds = {e.number: Hold(e, duration_s, refresh_s) for e in evses}
+        # A maximum of the station binds all its EVSEs together, so it can stand for one EVSE's limit only where there is one.
+        ladder = LADDER if len(evses) == 1 else [r for r in LADDER if r.purpose is not Purpose.STATION_MAX]
+        self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder) for e in evses}
         self._order: dict[int, None] = dict.fromkeys(self.holds)
 
     def restore(self, grants: Mapping[str, Grant], *, safe_default: bool, now: Now) -> None:

@@ -10,7 +10,7 @@ from cem.csms.actions import Action, CloseStation, CloseUpstream, Emit, News, Op
 from cem.csms.authorization import Authorization, Policy
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
-from cem.csms.dialect import Dialect
+from cem.csms.dialect import Ask, Dialect
 from cem.csms.facts import Booted
 from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
 from cem.csms.keeper import Keeper
@@ -247,24 +247,31 @@ class StationSession:
             return  # it left before its boot was answered
         self._accepted, self._booting = True, False
         self.keeper.accepted(dialect, now)
-        asks = list(dialect.ask_samples(int(self._options.meter_interval_s)))
+        for choices in dialect.ask_samples(int(self._options.meter_interval_s)):
+            self._ask(dialect, choices)
         if not booted:
             # It need not boot again after our restart, so what it would have told then is asked for.
-            asks += dialect.ask_state(list(self.picture.evses))
+            asks = [*dialect.ask_state(list(self.picture.evses))]
             if self._desk.registration is None or not self._desk.registration.boot:
                 asks.append(dialect.ask_boot())
-        for ask in asks:
-            self._ask(ask[0], ask[1])
+            for ask in asks:
+                self._ask(dialect, [ask])
         if not self._shown_online:
             self._shown_online = True
             self._out.append(Emit("station_online", f"{self.station_id} is online (OCPP {dialect.version})"))
         self._out.append(News())
 
-    def _ask(self, action: str, payload: Mapping[str, Any]) -> None:
-        """A CALL of ours whose refusal does no harm."""
+    def _ask(self, dialect: Dialect, choices: Sequence[Ask]) -> None:
+        """A CALL of ours whose refusal does no harm; where it is refused the next choice is tried."""
         message_id = self._new_id()
-        text = call(message_id, action, payload)
-        self._down.push(Waiting(message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, lambda _answer, _now: None))
+
+        def done(answer: Frame | None, _now: Now) -> None:
+            refused = answer is not None and not (answer.kind is Kind.RESULT and dialect.accepted(answer.payload))
+            if refused and len(choices) > 1:
+                self._ask(dialect, choices[1:])
+
+        text = call(message_id, *choices[0])
+        self._down.push(Waiting(message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, done))
 
     # -- holding ----------------------------------------------------------------------------------------------------
 

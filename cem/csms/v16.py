@@ -149,11 +149,14 @@ class V16:
     def limit_status(self, result: Mapping[str, Any]) -> str:
         return str(result.get("status"))
 
-    def ask_samples(self, interval_s: int) -> Sequence[Ask]:
+    def ask_samples(self, interval_s: int) -> Sequence[Sequence[Ask]]:
         return [
-            ("ChangeConfiguration", {"key": "MeterValuesSampledData", "value": MEASURANDS}),
-            ("ChangeConfiguration", {"key": "MeterValueSampleInterval", "value": str(interval_s)}),
+            [("ChangeConfiguration", {"key": "MeterValuesSampledData", "value": value}) for value in MEASURANDS],
+            [("ChangeConfiguration", {"key": "MeterValueSampleInterval", "value": str(interval_s)})],
         ]
+
+    def accepted(self, result: Mapping[str, Any]) -> bool:
+        return result.get("status") in {"Accepted", "RebootRequired"}
 
     def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]:
         return [

@@ -160,23 +160,15 @@ class V2:
     def limit_status(self, result: Mapping[str, Any]) -> str:
         return str(result.get("status"))
 
-    def ask_samples(self, interval_s: int) -> Sequence[Ask]:
-        wanted = (("TxUpdatedInterval", str(interval_s)), ("TxUpdatedMeasurands", MEASURANDS))
+    def ask_samples(self, interval_s: int) -> Sequence[Sequence[Ask]]:
         return [
-            (
-                "SetVariables",
-                {
-                    "setVariableData": [
-                        {
-                            "component": {"name": "SampledDataCtrlr"},
-                            "variable": {"name": name},
-                            "attributeValue": value,
-                        }
-                        for name, value in wanted
-                    ]
-                },
-            )
+            [_set_sampling("TxUpdatedMeasurands", value) for value in MEASURANDS],
+            [_set_sampling("TxUpdatedInterval", str(interval_s))],
         ]
+
+    def accepted(self, result: Mapping[str, Any]) -> bool:
+        results = list(items(result.get("setVariableResult")))
+        return bool(results) and all(r.get("attributeStatus") in {"Accepted", "RebootRequired"} for r in results)
 
     def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]:
         asks: list[Ask] = []
@@ -267,3 +259,8 @@ class V2:
 
     def wire_id(self, transaction_id: str) -> str | int:
         return transaction_id
+
+
+def _set_sampling(variable: str, value: str) -> Ask:
+    one = {"component": {"name": "SampledDataCtrlr"}, "variable": {"name": variable}, "attributeValue": value}
+    return "SetVariables", {"setVariableData": [one]}

@@ -11,6 +11,7 @@ from tests.csms.rig import Rig
 from tests.csms.test_csms_proxy import joined
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+HERE = "31415926535897"  # a number that stands nowhere else
 NUMBERS = st.sampled_from(["0", "-0", "1.0", "1e3", "1.50E-7", "12345678901234567890123", "0.1000", "-5"])
 SPACE = st.sampled_from(["", " ", "\t", "\r\n", "  \n "])
 VERSIONS = st.sampled_from(["1.6", "2.0.1", "2.1"])
@@ -59,7 +60,7 @@ RELAYED_DOWN = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), VERSIONS, RELAYED_UP)
 def test_upwards_every_byte_survives(data, version, action):
     rig = joined(Rig(version, upstream=True))
@@ -71,7 +72,7 @@ def test_upwards_every_byte_survives(data, version, action):
     assert rig.down_text[-1] == answer
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), VERSIONS, RELAYED_DOWN)
 def test_downwards_every_byte_survives(data, version, action):
     rig = joined(Rig(version, upstream=True))
@@ -83,15 +84,15 @@ def test_downwards_every_byte_survives(data, version, action):
     assert rig.up_text[-1] == answer
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 10**9))
 def test_a_mapped_id_is_the_only_thing_that_changes(data, number):
-    body = data.draw(payload(fixed=[('"transactionId"', "@")]))
+    body = data.draw(payload(fixed=[('"transactionId"', HERE)]))
     text = call(data.draw, "StopTransaction", body)
-    assert with_value(text.replace("@", "17", 1), "transactionId", number) == text.replace("@", str(number), 1)
+    assert with_value(text, "transactionId", number) == text.replace(HERE, str(number))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_offline_is_the_only_thing_added_and_a_profile_the_only_thing_taken(data):
     text = call(data.draw, "TransactionEvent", data.draw(payload()))
@@ -138,7 +139,7 @@ VALUES = st.recursive(
 PAYLOAD = st.dictionaries(KEYS, VALUES, max_size=6)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VERSIONS, st.lists(st.tuples(st.booleans(), st.integers(0, 8), PAYLOAD), min_size=1, max_size=6))
 def test_no_message_of_either_side_breaks_a_session(version, messages):
     rig = joined(Rig(version, upstream=True))
@@ -161,7 +162,7 @@ def test_no_message_of_either_side_breaks_a_session(version, messages):
     assert 0.0 <= state.in_force_a <= 32.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(VERSIONS, st.text(max_size=60) | JSON.map(json.dumps))
 def test_no_text_breaks_a_session(version, text):
     rig = joined(Rig(version, upstream=True))

@@ -356,3 +356,40 @@ def test_a_boot_payload_shows_in_the_status(rig):
     status = rig.session.status()
     assert (status["vendor"], status["model"], status["online"]) == ("V", "M", True)
     assert boot_payload(rig.version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_station_that_cannot_tell_voltage_is_asked_for_less(version):
+    rig = Rig(version)
+    rig.open()
+    rig.boot()
+    asked = []
+    while rig.calls_down():
+        message = rig.calls_down()[0]
+        told = json.dumps(message[3])
+        if "Voltage" not in told:
+            asked.append(told)
+            rig.reply(message, good_answer(message, version))
+        elif version == "1.6":
+            rig.reply(message, {"status": "Rejected"})
+        else:
+            data = message[3]["setVariableData"][0]
+            one = {"attributeStatus": "Rejected", "component": data["component"], "variable": data["variable"]}
+            rig.reply(message, {"setVariableResult": [one]})
+    assert any("Power.Active.Import,Energy.Active.Import.Register" in told for told in asked)
+    assert rig.state().online
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_station_maximum_never_stands_for_one_of_several_evses(version):
+    rig = Rig(version, evses=(evse(1), evse(2)))
+    rig.open()
+    online(rig)
+    rig.set_limit(10.0)
+    rig.start()
+    purposes = []
+    while calls := rig.calls_down("SetChargingProfile"):
+        purposes.append(rig.limits(calls[:1])[0][1])
+        rig.reply(calls[0], {"status": "Rejected"})
+    assert set(purposes) == {"TxProfile", "TxDefaultProfile"}
+    assert rig.state().fault is not None
