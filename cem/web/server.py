@@ -148,7 +148,7 @@ class WebServer:
     def _run(self, server: uvicorn.Server, listener: socket.socket) -> None:
         try:
             # Not the main thread: the server leaves the process's signals alone.
-            asyncio.run(server.serve(sockets=[listener]))
+            asyncio.run(_serve(server, listener))
         except (Exception, SystemExit):
             log.exception("web: the server stopped; control goes on without API and pages")
         finally:
@@ -163,3 +163,12 @@ class WebServer:
         if self._thread.is_alive():
             log.warning("web: the server did not stop within %.0f s", STOP_TIMEOUT_S)
         self._server = None
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    await server.serve(sockets=[listener])
+    for connection in list(server.server_state.connections):  # viewers who were cut off in the middle of something
+        transport = getattr(connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+    await asyncio.sleep(0.05)  # an aborted connection is closed in the loop's next rounds
