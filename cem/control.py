@@ -203,7 +203,7 @@ class Control:
 
     def _tell_channel(self, channel: Channel, memory: ChannelMemory, utc: datetime, now_s: float) -> None:
         value = memory.in_force
-        held = "no limit" if value is None else f"{value:g} {channel.unit}"
+        held = "no limit" if value is None else f"{value:.5g} {channel.unit}"
         text = f"external limit {channel.limit_id}: {memory.state.value}, {held}"
         if memory.problem is not None:
             text += f"; refused: {memory.problem}"
