@@ -49,6 +49,7 @@ def process():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("cem.supervise.FIRST_PAUSE_S", 0.3)
+    monkeypatch.setattr("cem.supervise.LONGEST_PAUSE_S", 0.6)
     monkeypatch.setattr("adapters.opcua.READ_EVERY_S", 0.3)
     monkeypatch.setattr("adapters.opcua.READ_TIMEOUT_S", 1.0)
 
@@ -82,7 +83,7 @@ async def test_limit_flag_and_heartbeat(dso):
         dso.tell("limit 11")
         dso.tell("enabled 1")
         took = await until(lambda: signal(adapter).value == 11_000 and signal(adapter).active)
-        assert took < 1.0
+        assert took < 2.0
         assert any(moment >= asked for moment in told)
         assert signal(adapter).written_s > written
         dso.tell("beat 1")
@@ -212,7 +213,7 @@ async def test_a_black_hole_ends_in_time_and_delays_nobody(dso):
             assert before - started < 10
         with pytest.raises(DeviceUnavailable):
             await run
-        assert worst < 0.3
+        assert worst < 0.8
 
 
 async def test_cancelled_it_ends_at_once(dso):

@@ -54,8 +54,9 @@ async def test_pauses_grow_to_a_bound_with_jitter(quick):
     adapter = Flaky(*[DeviceUnavailable("away")] * 100)
     await supervised(adapter, 1.0)
     pauses = [b - a for a, b in zip(adapter.starts, adapter.starts[1:], strict=False)]
-    assert 0.014 < pauses[0] < 0.06
-    assert all(0.07 < pause < 0.2 for pause in pauses[4:])
+    assert pauses[0] >= 0.015
+    assert all(pause >= 0.075 for pause in pauses[4:])
+    assert sorted(pauses)[len(pauses) // 2] < 0.3
     assert len({round(pause, 4) for pause in pauses[4:]}) > 1
 
 
@@ -66,19 +67,20 @@ def test_the_shipped_pauses_keep_the_promised_bound():
 
 async def test_a_good_run_makes_pauses_short_again(quick, monkeypatch):
     monkeypatch.setattr(supervise, "GOOD_RUN_S", 0.3)
+    monkeypatch.setattr(supervise, "LONGEST_PAUSE_S", 5.0)
 
     class LateFault(Flaky):
         async def run(self):
             if len(self.starts) == 6:
                 self.starts.append(time.monotonic())
-                await asyncio.sleep(0.35)
+                await asyncio.sleep(0.3)
                 self.ended = time.monotonic()
                 raise DeviceUnavailable("lost")
             await super().run()
 
     adapter = LateFault(*[DeviceUnavailable("away")] * 6)
-    await supervised(adapter, 1.0)
-    assert adapter.starts[7] - adapter.ended < 0.06
+    await supervised(adapter, 2.3)
+    assert adapter.starts[7] - adapter.ended < 0.5  # without the good run: 0.96 s and more
 
 
 async def test_an_outage_is_logged_once_at_its_start_and_once_at_its_end(quick, caplog):
