@@ -5,7 +5,7 @@ import random
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters.simulated.cloud import Cloud
 from adapters.simulated.ev import EvType
@@ -13,16 +13,18 @@ from adapters.simulated.household import Cloud as Cumulus
 from adapters.simulated.household import Sky
 from adapters.simulated.modbus_devices import ModbusDevice
 from adapters.simulated.mqtt_meter import Broker, MqttMeter
-from adapters.simulated.opcua_dso import DsoServer
 from adapters.simulated.plant import Plant, hash_of
 from adapters.simulated.reactions import Reactions
 from adapters.simulated.station import Emit, Personality, SimulatedStation
 from adapters.simulated.story import Step, Story
 from adapters.simulated.truth import External, Judge, TruthFile, external_a
 from adapters.simulated.wiring import modbus_device, mqtt_meter, stations
-from cem.config.models import SiteFile
+from cem.config.models import ExternalLimit, SiteFile
 from cem.core.site import Site
 from cem.core.units import PerPhase
+
+if TYPE_CHECKING:
+    from adapters.simulated.opcua_dso import DsoServer
 
 STEP_S = 0.1
 TRUTH_S = 0.5
@@ -78,10 +80,7 @@ class SimulatedSite:
             else:
                 self.meters[device.id] = mqtt_meter(device, self.plant)
                 self._brokers.setdefault(device.connection.port, Broker(device.connection.port))
-        self.dsos = {
-            limit.id: DsoServer(limit.connection.endpoint, limit.nodes, limit.connection.namespace_uri or "urn:cem:dso")
-            for limit in file.external_limits
-        }
+        self.dsos = {limit.id: _dso(limit) for limit in file.external_limits}
         self.clouds = [Cloud(_port(up.url), utc_s=self.utc_s, emit=emit) for up in file.csms.upstreams]
         self._truth = TruthFile(truth, site) if truth is not None else None
         self._truth_due_s = 0.0
@@ -128,10 +127,10 @@ class SimulatedSite:
             "tripped": sorted(self.judge.tripped),
         } | self.reactions.figures()
 
-    def _servers(self) -> list[Broker | ModbusDevice | Cloud | DsoServer]:
+    def _servers(self) -> "list[Broker | ModbusDevice | Cloud | DsoServer]":
         return [*self._brokers.values(), *self.devices.values(), *self.clouds, *self.dsos.values()]
 
-    def _parts(self) -> list[SimulatedStation | MqttMeter | DsoServer]:
+    def _parts(self) -> "list[SimulatedStation | MqttMeter | DsoServer]":
         return [*self.stations.values(), *self.meters.values(), *self.dsos.values()]
 
     async def _start(self) -> None:
@@ -292,6 +291,12 @@ class SimulatedSite:
             if n % 20 == 0:
                 await asyncio.sleep(0)
         self._emit("fast_forwarded", t_s=round(self.plant.t_s, 2), **self.summary())
+
+
+def _dso(limit: ExternalLimit) -> "DsoServer":
+    from adapters.simulated.opcua_dso import NAMESPACE, DsoServer  # noqa: PLC0415 - half a second, for sites with a DSO
+
+    return DsoServer(limit.connection.endpoint, limit.nodes, limit.connection.namespace_uri or NAMESPACE)
 
 
 def _port(url: str) -> int:

@@ -27,6 +27,16 @@ ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "site_configs" / "demo.yaml"
 PORTS = ("METER", "GARAGE", "PV", "BATTERY", "MQTT", "OCPP", "CLOUD", "OPCUA", "WEB")
 
+LOAD = {"do": "load", "zone": "main", "power_w": [2300.0, 0.0, 0.0], "length_s": 5.0}
+SMALL = """
+version: 1
+site: {name: Small, grid_connection: {fuse_a: 35}}
+zones:
+  - {id: main, protection: {rating_a: 35}, meter: meter, fallback_limit_a: 10, uncontrolled_max_a: 20}
+devices:
+  - {id: meter, role: grid_meter, model: sunspec_meter, connection: {kind: modbus_tcp, host: 127.0.0.1, port: PORT}}
+"""
+
 needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto (make system installs it)")
 
 
@@ -125,12 +135,13 @@ async def test_the_site_serves_every_device_tells_the_truth_and_can_be_cut(tmp_p
     assert any(name == "limit_received" for name, _ in events)
 
 
-@needs_mosquitto
 async def test_as_a_process_it_speaks_json_lines_and_ends_on_sigterm(tmp_path):
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL.replace("PORT", demo_environment(tmp_path)["CEM_DEMO_METER_PORT"]))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "adapters.simulated", str(DEMO), "--for", "60", "--commands", "--story", "none",
+        sys.executable, "-m", "adapters.simulated", str(small), "--for", "60", "--commands", "--story", "none",
         "--truth", str(tmp_path / "t.csv"), "--no-outside-steps",
-        cwd=ROOT, env={**os.environ, **demo_environment(tmp_path)},
+        cwd=ROOT,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     events = []
@@ -144,9 +155,9 @@ async def test_as_a_process_it_speaks_json_lines_and_ends_on_sigterm(tmp_path):
                     return event
 
     assert "at_s" in await heard("started")
-    for command in ({"do": "dso", "limit": 12.0}, {"do": "nonsense"}, {"do": "summary"}):
+    for command in (LOAD, {"do": "nonsense"}, {"do": "summary"}):
         process.stdin.write(json.dumps(command).encode() + b"\n")
-    assert (await heard("dso_limit_set"))["limit"] == 12.0
+    assert (await heard("load_step"))["zone"] == "main"
     assert "nonsense" in (await heard("refused"))["text"]
     assert (await heard("summary"))["tripped"] == []
     process.send_signal(signal.SIGTERM)
