@@ -118,7 +118,7 @@ class Envelopes:
         limit_a: ``(z, 3)`` the zone's tightest limit per phase in force.
         limit_source: What set the tightest of them.
         limit_w: ``(z,)`` the tightest W limit, inf where none.
-        measured_a: ``(z, 3)`` the meter's current, NaN where unknown.
+        measured_a: ``(z, 3)`` the meter's current, NaN where unknown or lost.
         health: For each zone its meter's health; GOOD where it has none.
         no_raise: ``(z,)`` nothing beneath may be raised now.
     """
@@ -170,7 +170,12 @@ def zone_limits(
         limit_a=np.array([zone.limit_a for zone in zones]),
         limit_source=tuple(zone.limit_source for zone in zones),
         limit_w=np.array([zone.limit_w for zone in zones]),
-        measured_a=np.array([m.current_a if m.current_a is not None else (np.nan,) * 3 for m in meters]),
+        measured_a=np.array(
+            [
+                (np.nan,) * 3 if m.current_a is None or h is MeterHealth.LOST else m.current_a
+                for m, h in zip(meters, health, strict=True)
+            ]
+        ),
         health=health,
         no_raise=np.array([h is MeterHealth.HOLD for h in health], dtype=np.bool_),
     )
