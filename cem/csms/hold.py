@@ -247,6 +247,14 @@ class Hold:
             return None
         return self._grant(amps, now, ends)
 
+    def released(self) -> Grant | None:
+        """What to write once nothing but the fallback is in force any more; ``None`` where the record says so already."""
+        written = self.persisted
+        if written is None or written.limit_a <= self.evse.fallback_a or self.pending or self.acked is not None:
+            return None
+        self.persisted = Grant(self.evse.evse_id, self.evse.fallback_a, written.expires_utc)
+        return self.persisted
+
     def _grant(self, amps: float, now: Now, ends: datetime) -> Grant:
         alive = [p.amps for p in self.pending if now.s < p.until_s]
         if self.acked is not None and now.s < self.acked.until_s:

@@ -105,7 +105,11 @@ class Keeper:
 
     def ended(self, evse: int) -> None:
         """No transaction there any more."""
-        self.holds[evse].transaction_ended()
+        hold = self.holds[evse]
+        hold.transaction_ended()
+        grant = hold.released()
+        if grant is not None:
+            self._out.append(Persist((grant,)))
 
     def fault(self, evse: int) -> str | None:
         """Why this EVSE cannot be held, for people."""
@@ -190,7 +194,7 @@ class Keeper:
         if grant is not None:  # on disk before the raise is on the wire
             self._out.append(Persist((grant,)))
         sent = hold.sending(target, now.s)
-        start = now.utc + timedelta(seconds=self._picture.clock_offset_s - BACKDATE_S)
+        start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - BACKDATE_S)
         life_s = int(self._duration_s + BACKDATE_S)
         ask = dialect.live_limit(sent.rung, number, target, transaction.local_id, start, life_s)
 

@@ -1,6 +1,5 @@
 """One station as its messages paint it: statuses, transactions, measured values; and the session records that follow."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,12 +12,11 @@ from cem.csms.facts import MeterTold, StatusTold, TransactionTold
 from cem.csms.metering import Reading, read
 from cem.csms.moment import Now, ocpp_time
 from cem.csms.records import OpenSession, SessionUpdate
+from cem.csms.station_clock import StationClock
 from cem.csms.transactions import Transaction, Transactions
 
 RECORD_S = 60.0
 """A session's energy is recorded at most this often while it runs."""
-CLOCK_OFF_S = 5.0
-"""A station's clock counts as wrong beyond this."""
 
 
 @dataclass(slots=True)
@@ -66,7 +64,7 @@ class Picture:
         self._ended = ended
         self.evses: Mapping[int, EvseLive] = {e.number: EvseLive(e) for e in evses}
         self.transactions = Transactions()
-        self._clock: deque[float] = deque(maxlen=8)
+        self.clock = StationClock()
 
     def restore(self, open_sessions: Sequence[OpenSession], now_s: float) -> None:
         """Goes on with the transactions that were open when we stopped."""
@@ -75,24 +73,13 @@ class Picture:
             if session.station_id == self._station_id and session.evse_id in numbers:
                 self.transactions.restore(session, numbers[session.evse_id], now_s)
 
-    @property
-    def clock_offset_s(self) -> float:
-        """How far the station's clock is ahead; 0 within ``CLOCK_OFF_S``.
-
-        A message takes its time or was kept back, so each sample is at most the true offset: the highest is the best.
-        """
-        best = max(self._clock, default=0.0)
-        return best if abs(best) > CLOCK_OFF_S else 0.0
-
-    def disconnected(self) -> None:
-        """What a new connection must not inherit."""
-        self._clock.clear()
-
     def status(self, fact: StatusTold, now: Now) -> None:
         """A connector's status."""
         live = self.evses.get(fact.evse)
         if live is None:
             return
+        if fact.at_utc is not None:
+            self._clock_moved(self.clock.message(fact.at_utc, now))
         changed = live.status != fact.status
         live.status = fact.status
         live.plugged[fact.connector] = fact.connected
@@ -119,8 +106,19 @@ class Picture:
         if reading.current_a is not None:
             live.current_a, live.measured_s = reading.current_a, now.s
         if reading.periodic and reading.at_utc is not None:
-            self._clock.append((reading.at_utc - now.utc).total_seconds())
+            self._clock_moved(self.clock.periodic(reading.at_utc, now))
         return reading
+
+    def _clock_moved(self, moved: bool) -> None:
+        """Schedules that were written for another clock are sent again."""
+        if moved:
+            behind = "ahead" if self.clock.ahead_s > 0 else "behind"
+            text = f"{self._station_id}'s clock is {abs(self.clock.ahead_s):.0f} s {behind}; its limits allow for it"
+            if self.clock.ahead_s == 0:
+                text = f"{self._station_id}'s clock is right"
+            self._out.append(Emit("station_clock", text, {"ahead_s": self.clock.ahead_s}))
+            for transaction in self.transactions.open.values():
+                self._started(transaction.evse)
 
     def transaction(self, fact: TransactionTold, now: Now) -> Transaction | None:
         """A transaction began, went on or ended; its id is known."""
@@ -138,6 +136,8 @@ class Picture:
         elif known.lost and fact.kind == "update" and not fact.offline:
             known.lost = False
             self._started(known.evse)
+        if fact.at_utc is not None and not fact.offline:
+            self._clock_moved(self.clock.message(fact.at_utc, now))
         if fact.state is not None and fact.state != known.state:
             known.state = fact.state
             live.status = fact.state

@@ -116,7 +116,7 @@ class StationSession:
         self._dialect = DIALECTS[subprotocol]()
         self._opened_s, self._accepted, self._booting, self._garbage = now.s, False, False, 0
         self._garbage_told = False
-        self.picture.disconnected()
+        self.picture.clock.disconnected()
         self.keeper.connected(now)
         if self._options.upstream:
             self.uplink.dialing(now.s)

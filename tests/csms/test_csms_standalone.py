@@ -393,3 +393,39 @@ def test_a_station_maximum_never_stands_for_one_of_several_evses(version):
         rig.reply(calls[0], {"status": "Rejected"})
     assert set(purposes) == {"TxProfile", "TxDefaultProfile"}
     assert rig.state().fault is not None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_grant_on_record_ends_with_its_transaction(version):
+    rig = Rig(version)
+    rig.open()
+    online(rig)
+    rig.set_limit(16.0)
+    tx = rig.start()
+    rig.obey()
+    rig.stop(tx)
+    assert rig.store.grants()["S1/1"].limit_a == 6.0
+    again = Rig(version, store=rig.store, at_s=rig.at_s + 5)
+    assert again.state().in_force_a == 6.0
+
+
+def test_an_emptied_queue_does_not_look_like_a_slow_clock():
+    """S17: a station that was offline tells of an hour ago; its clock is right all the same."""
+    rig = Rig("1.6")
+    rig.open()
+    online(rig)
+    rig.set_limit(9.0)
+    tx = rig.start()
+    for minute in range(10):
+        at = rig.now.utc.replace(hour=9, minute=minute).isoformat()
+        sample = {"value": "6", "measurand": "Current.Import"}
+        values = [{"timestamp": at, "sampledValue": [sample]}]
+        rig.call("MeterValues", {"connectorId": 1, "transactionId": tx, "meterValue": values})
+    assert rig.session.picture.clock.ahead_s == 0.0
+    for _ in range(3):
+        rig.pass_time(10)
+        at = rig.now.utc.replace(hour=9).isoformat()
+        values = [{"timestamp": at, "sampledValue": [sample]}]
+        rig.call("MeterValues", {"connectorId": 1, "transactionId": tx, "meterValue": values})
+    assert rig.session.picture.clock.ahead_s == -3600.0
+    assert [e.code for e in rig.emitted].count("station_clock") == 1
