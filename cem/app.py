@@ -103,7 +103,8 @@ async def _serve(loaded: LoadedSite) -> int:
         store.add_event(event)
 
     def on_cycle(cycle: Cycle) -> None:
-        picture = site_view(plan, cycle, stations.status(), store.problems())
+        troubles = [f"{device}: {text}" for field in fields for device, text in sorted(field.problems().items())]
+        picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
         view.set(picture)
         minutes.take(cycle, picture)
         notifier.cycle_done()

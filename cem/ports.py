@@ -48,10 +48,14 @@ class Adapter(Protocol):
 
 
 class FieldAdapter(Adapter, Protocol):
-    """An adapter that measures devices or hears limit signals. Both maps hold the latest value only."""
+    """An adapter that measures devices or hears limit signals. Both maps hold the latest value only.
+
+    ``problems`` tells for each device what is wrong with it now, for people.
+    """
 
     def measurements(self) -> Mapping[str, Measurement]: ...
     def signals(self) -> Mapping[str, LimitSignal]: ...
+    def problems(self) -> Mapping[str, str]: ...
 
 
 class EvseControl(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 from cem.core.observe import Reports, Wiring
 from cem.core.state import EvseState
 from cem.core.timings import Timings
-from cem.core.topology import Bools, Floats
+from cem.core.topology import Bools, Floats, Topology
 
 OBEYS_WITHIN_A = 1.0
 """A draw this little above its limit counts as following it."""
@@ -144,8 +144,11 @@ def appetite_a(memory: Commitment, reports: Reports, min_a: Floats, max_a: Float
     return np.where(memory.lazy, np.minimum(offer, max_a), max_a)
 
 
-def phases_used(memory: Commitment, wiring: Wiring) -> Bools:
-    """``(n, 3)`` grid phases each EVSE counts on: all it is wired to but those it was learned not to use."""
+def phases_used(memory: Commitment, topology: Topology, wiring: Wiring) -> tuple[Bools, Floats]:
+    """Grid phases ``(n, 3)`` and number of phases ``(n,)`` each EVSE counts on: all but those learned to be idle."""
+    if not memory.idle.any():
+        return topology.phases, topology.n_phases
     own = np.maximum(wiring.own_of_grid, 0)
     idle = np.take_along_axis(memory.idle, own, axis=1) & (wiring.own_of_grid >= 0)
-    return wiring.counts_on & ~(idle & wiring.known[:, None])
+    wired = np.arange(3) < wiring.phases[:, None]
+    return topology.phases & ~(idle & wiring.known[:, None]), topology.n_phases - (memory.idle & wired).sum(axis=1)

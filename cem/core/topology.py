@@ -6,7 +6,7 @@ Scope ``s`` and family ``p`` make row ``4 * s + p``; zones come first, in the or
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +183,13 @@ def uses(topology: Topology, phases: Bools, n_phases: Floats | None = None) -> U
         return topology.wired
     counts = _counts(phases, n_phases)
     return _coefficients(topology.rows, topology.evse, topology.scope, topology.factor, counts)
+
+
+def counting(topology: Topology, phases: Bools, n_phases: Floats) -> Topology:
+    """The topology with its EVSEs counting on these phases; itself where nothing changed."""
+    if phases is topology.phases and n_phases is topology.n_phases:
+        return topology
+    return replace(topology, phases=phases, n_phases=n_phases, wired=uses(topology, phases, n_phases))
 
 
 def room(

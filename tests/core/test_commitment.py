@@ -8,11 +8,13 @@ from cem.core.observe import Reports, Wiring
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.core.state import EvseState
 from cem.core.timings import Timings
+from cem.core.topology import flatten
 from cem.core.units import PerPhase
 
 T = Timings(reaction_s=10.0, follow_s=15.0)
 SITE = Site("s", 230.0, 3, (Zone("z", None, Protection(63.0)),), (Evse("A/1", "A", "z", 1, rotation=(1, 2, 0)),))
 WIRING = Wiring.of(SITE)
+TOPOLOGY = flatten(SITE)
 
 
 class Point:
@@ -96,11 +98,11 @@ def test_a_one_phase_car_is_learned_on_its_grid_phase_and_forgotten_at_once():
     point = Point()
     for now_s in range(20):
         point.step(float(now_s), 16.0, (16, 0, 0), float(now_s), interval_s=1.0)
-    assert commitment.phases_used(point.memory, WIRING).tolist() == [[False, True, False]]
+    assert commitment.phases_used(point.memory, TOPOLOGY, WIRING)[0].tolist() == [[False, True, False]]
     point.step(20.0, 16.0, (16, 16, 0), 20.0, interval_s=1.0)
-    assert commitment.phases_used(point.memory, WIRING).tolist() == [[False, True, True]]
+    assert commitment.phases_used(point.memory, TOPOLOGY, WIRING)[0].tolist() == [[False, True, True]]
     point.step(21.0, 6.0, None, None, charging=False, interval_s=1.0)
-    assert commitment.phases_used(point.memory, WIRING).tolist() == [[True, True, True]]
+    assert commitment.phases_used(point.memory, TOPOLOGY, WIRING)[0].tolist() == [[True, True, True]]
 
 
 def test_reports_older_than_two_intervals_subtract_nothing():

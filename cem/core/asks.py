@@ -1,0 +1,73 @@
+"""Who takes part in the sharing, and what bounds each EVSE before any zone does."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cem.core import commitment
+from cem.core.cycle import EngineMemory, Plan
+from cem.core.headroom import Envelopes
+from cem.core.reasons import Reason
+from cem.core.state import SiteState
+from cem.core.topology import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What the EVSEs ask for, ``(n,)`` arrays.
+
+    Attributes:
+        wants: It takes part in the sharing.
+        most_a: Up to this.
+        why: ``Reason`` why no further, or why it takes no part.
+        fixed_a: What it draws where it takes no part.
+    """
+
+    wants: Bools
+    most_a: Floats
+    why: Ints
+    fixed_a: Floats
+
+
+def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Envelopes) -> Asks:
+    """Everything that bounds one EVSE by itself; the tightest bound names the reason.
+
+    Args:
+        plan: The site, flattened.
+        state: The site as measured.
+        memory: This cycle's reports and commitments included.
+        envelopes: The zones' envelopes of this cycle.
+    """
+    now_s = state.now_s
+    n = plan.topology.n
+    most = plan.max_a.copy()
+    why = np.full(n, Reason.EVSE_MAXIMUM, dtype=np.int64)
+
+    def bound(by: Floats, reason: Reason) -> None:
+        nonlocal most
+        tighter = by < most
+        why[tighter] = reason
+        most = np.where(tighter, by, most)
+
+    cloud = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses], dtype=np.float64)
+    bound(cloud, Reason.CSMS_PROFILE)
+    appetite = commitment.appetite_a(memory.committed, memory.reports, plan.min_a, plan.max_a, now_s)
+    bound(appetite, Reason.VEHICLE_USE)
+    frozen = plan.zones.from_above(envelopes.no_raise)
+    bound(np.where(frozen, memory.setpoint_a, np.inf), Reason.METER_STALE)
+    resting = (memory.setpoint_a == 0) & (now_s - memory.paused_s < plan.timings.min_off_s)
+    bound(np.where(resting, 0.0, np.inf), Reason.MINIMUM_OFF_TIME)
+
+    deaf = memory.committed.deaf
+    for i, evse in enumerate(state.evses):
+        if not evse.online:
+            why[i] = Reason.OFFLINE
+        elif evse.fault is not None or deaf[i]:
+            why[i] = Reason.UNCONTROLLED
+        elif not evse.charging:
+            why[i] = Reason.AWAITING_TRANSACTION if evse.connected else Reason.NO_VEHICLE
+    beyond = np.isin(why, (Reason.OFFLINE, Reason.UNCONTROLLED))
+    idle = np.isin(why, (Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
+    # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
+    fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
+    return Asks(~beyond & ~idle & (most >= plan.min_a), most, why, fixed)

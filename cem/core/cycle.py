@@ -1,0 +1,144 @@
+"""What one cycle of the engine is given, keeps and says: the flattened site, the memory, the decision."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from cem.core.commitment import Commitment
+from cem.core.headroom import Envelopes, ZoneMemory, ZonePlan
+from cem.core.observe import Reports
+from cem.core.reasons import Binding, Reason
+from cem.core.site import Site
+from cem.core.timings import Timings
+from cem.core.topology import FAMILIES, SUM, Floats, Ints, Topology, flatten
+
+NO_ROW = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about the site that does not change, flattened once for ``decide``."""
+
+    site: Site
+    zones: ZonePlan
+    topology: Topology
+    timings: Timings
+    min_a: Floats
+    max_a: Floats
+    weight: Floats
+    priority: Ints
+
+    @classmethod
+    def of(cls, site: Site, timings: Timings) -> Self:
+        """From the site as built and the control timings."""
+        evses = site.evses
+        return cls(
+            site,
+            ZonePlan.of(site),
+            flatten(site),
+            timings,
+            np.array([e.min_a for e in evses], dtype=np.float64),
+            np.array([e.max_a for e in evses], dtype=np.float64),
+            np.array([e.weight for e in evses], dtype=np.float64),
+            np.array([e.priority for e in evses], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """All that one cycle hands to the next. Arrays are ``(n,)``.
+
+    Attributes:
+        zones: Meters and peaks.
+        reports: What EVSEs draw.
+        committed: What they may draw.
+        setpoint_a: Last setpoint of each EVSE.
+        raised_s: When it was last raised.
+        paused_s: When a running transaction was last paused; -inf where it was not.
+        began_s: When the present transaction began, NaN outside one.
+    """
+
+    zones: ZoneMemory
+    reports: Reports
+    committed: Commitment
+    setpoint_a: Floats
+    raised_s: Floats
+    paused_s: Floats
+    began_s: Floats
+
+    @classmethod
+    def none(cls, plan: Plan, resumed_a: Floats | None = None) -> Self:
+        """At start-up: everything is possible (invariant I10).
+
+        Args:
+            plan: The site, flattened.
+            resumed_a: Setpoints that stations may still hold from before a restart, so that a running EV is not
+                paused by it; ``None`` for none.
+        """
+        n = plan.topology.n
+        never = np.full(n, -np.inf)
+        return cls(
+            ZoneMemory.none(plan.zones),
+            Reports.none(n),
+            Commitment.worst(plan.max_a),
+            np.zeros(n) if resumed_a is None else resumed_a,
+            never,
+            never,
+            np.full(n, np.nan),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one cycle decided. Arrays are ``(n,)`` in the order of the site's EVSEs unless said.
+
+    Attributes:
+        now_s: The cycle's monotonic time.
+        setpoint_a: What each EVSE may draw per phase from now on.
+        before_a: What it had.
+        target_a: Its fair share; the setpoint rises to it as the guards allow.
+        committed_a: The most it may draw now, the new setpoint included.
+        counted: The topology with the phases each EVSE counts on now.
+        reason: ``Reason`` that bound it.
+        row: Row of the limit that did, ``NO_ROW`` where it is its own.
+        envelopes: The zones.
+    """
+
+    now_s: float
+    setpoint_a: Floats
+    before_a: Floats
+    target_a: Floats
+    committed_a: Floats
+    counted: Topology
+    reason: Ints
+    row: Ints
+    envelopes: Envelopes
+
+    def sending_order(self) -> Ints:
+        """Indices of all EVSEs, cuts before the rest (invariant I3)."""
+        return np.argsort(self.setpoint_a >= self.before_a, kind="stable")
+
+    def granted_a(self, plan: Plan) -> Floats:
+        """``(z, 3)`` sum of the setpoints in force in each zone, per phase."""
+        load = self.counted.wired.load(self.setpoint_a)
+        return load.reshape(-1, 4)[: len(plan.site.zones), :SUM]
+
+    def reserved_a(self, plan: Plan) -> Floats:
+        """``(z, 3)`` what may be drawn beyond the setpoints, per phase."""
+        load = self.counted.wired.load(np.maximum(self.committed_a - self.setpoint_a, 0.0))
+        return load.reshape(-1, 4)[: len(plan.site.zones), :SUM]
+
+    def binding(self, plan: Plan, i: int) -> Binding:
+        """The limit that bound EVSE ``i``."""
+        reason, row = Reason(int(self.reason[i])), int(self.row[i])
+        if row == NO_ROW:
+            return Binding(reason)
+        z, family = divmod(row, 4)
+        return Binding(
+            reason,
+            zone_id=plan.site.zones[z].zone_id,
+            family=FAMILIES[family],
+            source=self.envelopes.source[z][family],
+            room_a=float(self.envelopes.room_a[z, family]),
+        )

@@ -1,0 +1,40 @@
+"""Which limit bound each EVSE: the codes and rows that a decision carries."""
+
+import numpy as np
+
+from cem.core.allocation import EPS_A, NOT_ADMITTED, Shares
+from cem.core.asks import Asks
+from cem.core.cycle import NO_ROW
+from cem.core.headroom import CONTRACT, FALLBACK, FUSE, Envelopes
+from cem.core.reasons import Reason
+from cem.core.topology import Floats, Ints, Topology
+
+
+def crowded_row(counted: Topology, min_a: Floats, left_a: Floats) -> Ints:
+    """``(n,)`` the first row without room for each EVSE's minimum; ``NO_ROW`` where there is room."""
+    use = counted.wired
+    lacks = use.coef * min_a[use.evse] > left_a[use.row] + EPS_A
+    first = np.full(use.n, use.rows, dtype=np.int64)
+    np.minimum.at(first, use.evse[lacks], use.row[lacks])
+    return np.where(first < use.rows, first, NO_ROW)
+
+
+def reasons(
+    asks: Asks, shares: Shares, setpoint: Floats, allowed: Floats, envelopes: Envelopes, crowded: Ints
+) -> tuple[Ints, Ints]:
+    """The one limit that bound each EVSE, and its row."""
+    by_source = {FUSE: Reason.ZONE_CURRENT, CONTRACT: Reason.ZONE_POWER, FALLBACK: Reason.METER_LOST}
+    of_row = np.array([by_source.get(source, Reason.EXTERNAL_LIMIT) for zone in envelopes.source for source in zone])
+    refused = shares.binding == NOT_ADMITTED
+    row = np.where(refused, shares.lacking, np.where(shares.binding >= 0, shares.binding, NO_ROW))
+    row = np.where(asks.wants, row, NO_ROW)
+    resting = asks.why == Reason.MINIMUM_OFF_TIME  # while there is no room, that is what keeps it paused
+    row = np.where(resting, crowded, row)
+    refused = refused | resting
+    bound = of_row[np.maximum(row, 0)]
+    bound = np.where(refused & (bound == Reason.ZONE_CURRENT), Reason.NO_ROOM, bound)
+    reason = np.where(row >= 0, bound, asks.why)
+    rising = asks.wants & (setpoint < shares.current_a)
+    row = np.where(rising, NO_ROW, row)
+    reason = np.where(rising, np.where(setpoint < allowed, Reason.AWAITING_OTHERS, Reason.RISING), reason)
+    return reason.astype(np.int64), row.astype(np.int64)
