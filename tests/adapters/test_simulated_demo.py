@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from adapters.simulated.site import SimulatedSite
 from cem.cli.demo import DemoRun
 from cem.cli.demo_site import PORTS, demo_site_file, free_ports, shipped_site_file, without_broker
 from cem.cli.demo_view import DemoView
@@ -57,7 +58,7 @@ def test_every_address_of_the_demo_gets_a_free_port_of_its_own(tmp_path):
     assert loaded.file.storage.directory == str(tmp_path / "var")
 
 
-def test_without_a_broker_the_household_meter_comes_by_modbus(tmp_path, monkeypatch):
+async def test_without_a_broker_the_household_meter_comes_by_modbus(tmp_path, monkeypatch):
     variant = tmp_path / "demo.yaml"
     variant.write_text(without_broker(shipped_site_file().read_text()))
     environment = free_ports(tmp_path)
@@ -71,6 +72,10 @@ def test_without_a_broker_the_household_meter_comes_by_modbus(tmp_path, monkeypa
     assert [d for d in loaded.file.devices if d.id != "house"] == [d for d in real.file.devices if d.id != "house"]
 
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    simulated = SimulatedSite(loaded.file, loaded.site)
+    assert simulated.devices["house"].port == house.connection.port
+    assert not simulated.meters
+
     place, remark = demo_site_file(tmp_path)
     assert place == variant
     assert "apt-get install mosquitto" in remark
