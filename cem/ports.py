@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from cem.core.limits import LimitSignal
 from cem.core.state import EvseState, Measurement
@@ -84,6 +84,14 @@ class StationStore(Protocol):
 
     def open_sessions(self) -> Sequence[OpenSession]:
         """Every session that has no ``stop`` yet, to go on with after a restart."""
+        ...
+
+    def save_state(self, key: str, value: Any) -> None:
+        """Keep a small JSON value by name; returns at once, the latest value reaches the disk within moments."""
+        ...
+
+    def load_state(self, key: str) -> Any:
+        """What was last saved under this name; ``None`` where nothing was."""
         ...
 
     def next_transaction_id(self) -> int:

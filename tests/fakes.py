@@ -1,10 +1,12 @@
 """Small stand-ins for the ports of ``cem.ports``."""
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from cem.errors import CemError
 from cem.ports import Grant, Record, Registration, SessionUpdate
@@ -36,6 +38,7 @@ class MemoryStore:
     records: list[Record] = field(default_factory=list)
     last_id: int = 1000
     broken: bool = False
+    states: dict[str, str] = field(default_factory=dict)
 
     async def commit(self, records: Sequence[Record]) -> None:
         await asyncio.sleep(0)
@@ -59,6 +62,12 @@ class MemoryStore:
             for s in self.sessions()
             if s.kind == "start" and s.session_id not in stopped
         ]
+
+    def save_state(self, key: str, value: Any) -> None:
+        self.states[key] = json.dumps(value, allow_nan=False)
+
+    def load_state(self, key: str) -> Any:
+        return json.loads(self.states[key]) if key in self.states else None
 
     def next_transaction_id(self) -> int:
         self.last_id += 1

@@ -19,6 +19,7 @@ from cem.csms.actions import (
     News,
     OpenUpstream,
     Persist,
+    Remember,
     SendDown,
     SendUp,
 )
@@ -31,6 +32,11 @@ LOG = logging.getLogger(__name__)
 SEND_TIMEOUT_S = 10.0
 MOST_BATCHES = 2000
 """A station that takes nothing any more is dropped before its actions grow past this (I11)."""
+
+
+def state_key(station_id: str, name: str) -> str:
+    """Under which key the store keeps a session's state."""
+    return f"csms/{station_id}/{name}"
 
 
 class StationLink:
@@ -124,6 +130,8 @@ class StationLink:
                     if not written:
                         self.session.persist_failed()
                     del records
+                case Remember(name, value):
+                    self._remember(name, value)
                 case CloseStation(code, reason) if self.socket is not None:
                     tasks.create_task(self._close(self.socket, code, reason))
                 case OpenUpstream(subprotocol):
@@ -160,6 +168,12 @@ class StationLink:
             return False
         self._store_failed = False
         return True
+
+    def _remember(self, name: str, value: object) -> None:
+        try:
+            self._store.save_state(state_key(self.session.station_id, name), value)
+        except (TypeError, ValueError):  # a cloud's number beyond what JSON may carry
+            LOG.warning("%s: %s cannot be kept over a restart", self.session.station_id, name)
 
     @staticmethod
     async def _close(socket: ServerConnection, code: int, reason: str) -> None:

@@ -7,6 +7,7 @@ import hmac
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from adapters.ocpp.link import StationLink
+from adapters.ocpp.link import StationLink, state_key
 from cem.config.models import Csms, StationSection
 from cem.core.site import Site
 from cem.core.state import EvseState
@@ -35,6 +36,10 @@ MAX_FRAME = 1 << 20
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
+
+
+def _kept(store: StationStore, station_id: str, name: str) -> Any:
+    return store.load_state(state_key(station_id, name))
 
 
 def identity(path: str) -> str:
@@ -96,7 +101,9 @@ class OcppServer:
             session = StationSession(
                 station.id, evses, site.nominal_voltage_v, options, lambda: str(uuid.uuid4()), store.next_transaction_id
             )
-            session.restore(registrations.get(station.id), grants, open_sessions, now)
+            session.restore(
+                registrations.get(station.id), grants, open_sessions, partial(_kept, store, station.id), now
+            )
             link = StationLink(
                 session,
                 self._upstream,

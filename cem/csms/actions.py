@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cem.csms.records import Record
 
@@ -25,6 +26,14 @@ class Persist:
     """Write these records to disk; what follows waits for it, and goes not down to the station where it fails (I5)."""
 
     records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep this JSON value under this name for after a restart; the latest counts, nothing waits for it."""
+
+    name: str
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +70,4 @@ class News:
     """Something happened that control should not wait a cycle for."""
 
 
-Action = SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News
+Action = SendDown | SendUp | Persist | Remember | CloseStation | OpenUpstream | CloseUpstream | Emit | News

@@ -5,10 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from cem.core.site import Evse
+from cem.csms.actions import Action, Remember
 from cem.csms.dialect import Ask, Dialect, ProfilesAsked
 from cem.csms.frames import Frame, result, with_value, without
 from cem.csms.keeper import Keeper
-from cem.csms.moment import Now
+from cem.csms.metering import instant, items
+from cem.csms.moment import Now, ocpp_time
+from cem.csms.parsing import whole, words
 from cem.csms.picture import Picture
 from cem.csms.profiles import CompositeAsked, Profile, ProfileStore, Running, Step
 
@@ -22,6 +25,7 @@ class Commands:
         keeper: Our own limits, for an honest composite schedule.
         picture: Transactions.
         journaled: Whether messages of a transaction, by the station's id, still wait for the cloud.
+        out: Where actions go.
     """
 
     def __init__(
@@ -31,14 +35,33 @@ class Commands:
         keeper: Keeper,
         picture: Picture,
         journaled: Callable[[str | None], bool],
+        out: list[Action],
     ) -> None:
         self._evses = {e.number: e for e in evses}
         self._nominal_v = nominal_v
         self._keeper = keeper
         self._picture = picture
         self._journaled = journaled
+        self._out = out
         self._for_start: dict[int, Profile] = {}
         self.profiles = ProfileStore({e.number: e.phases for e in evses}, nominal_v, self._running)
+
+    def restore(self, kept: Any, dialect: Dialect) -> None:
+        """Takes over the cloud's profiles that were kept over a restart; for the cloud they are still set."""
+        profiles = []
+        for item in items(kept):
+            read = dialect.read_profile(item.get("raw"), whole(item.get("evse")) or 0)
+            if read is not None:
+                received = instant(item.get("received")) or read.received
+                profiles.append(replace(read, transaction_id=words(item.get("transaction_id")), received=received))
+        self.profiles.restore(profiles)
+
+    def _keep(self) -> None:
+        kept = [
+            {"evse": p.evse, "raw": p.raw, "transaction_id": p.transaction_id, "received": ocpp_time(p.received)}
+            for p in self.profiles.find(lambda _p: True)
+        ]
+        self._out.append(Remember("profiles", kept))
 
     def _running(self, evse: int) -> Running | None:
         transaction = self._picture.transactions.at(evse)
@@ -56,10 +79,12 @@ class Commands:
         profile = self._for_start.pop(evse, None) or self._for_start.pop(0, None)
         if profile is not None:
             self.profiles.set(replace(profile, evse=evse, transaction_id=None))
+            self._keep()
 
     def ended(self, evse: int) -> None:
         """A transaction is over."""
-        self.profiles.transaction_ended(evse)
+        if self.profiles.transaction_ended(evse):
+            self._keep()
 
     def answer(self, frame: Frame, dialect: Dialect, now: Now) -> tuple[str, Sequence[Ask]] | None:
         """Our answer and what else to tell the cloud; ``None`` where the station itself must answer."""
@@ -69,9 +94,11 @@ class Commands:
             case "SetChargingProfile":
                 taken = self._set(dialect.set_profile(frame.payload), now)
                 payload = {"status": "Accepted" if taken else "Rejected"}
+                self._keep()
             case "ClearChargingProfile":
                 cleared = self.profiles.clear(dialect.clear_profiles(frame.payload))
                 payload = {"status": "Accepted" if cleared else "Unknown"}
+                self._keep()
             case "GetCompositeSchedule":
                 asked = dialect.composite_asked(frame.payload)
                 payload = self._composite(asked, dialect, now) if asked is not None else {"status": "Rejected"}

@@ -149,6 +149,10 @@ class ProfileStore:
             new.evse == old.evse and new.purpose == old.purpose and new.stack_level == old.stack_level
         )
 
+    def restore(self, profiles: Sequence[Profile]) -> None:
+        """Takes over what was kept over a restart."""
+        self._profiles = list(profiles)
+
     def clear(self, clear: Clear) -> bool:
         """Removes what matches; returns whether anything did."""
         kept = [p for p in self._profiles if not clear.matches(p)]
@@ -156,9 +160,11 @@ class ProfileStore:
         self._profiles = kept
         return removed
 
-    def transaction_ended(self, evse: int) -> None:
-        """TxProfiles end with their transaction."""
+    def transaction_ended(self, evse: int) -> bool:
+        """TxProfiles end with their transaction; returns whether there were any."""
+        before = len(self._profiles)
         self._profiles = [p for p in self._profiles if not (p.purpose == TX and p.evse == evse)]
+        return len(self._profiles) < before
 
     def find(self, match: Callable[[Profile], bool]) -> list[Profile]:
         """For reports."""

@@ -92,7 +92,7 @@ class StationSession:
             Authorization(options.offline_authorization, standalone=not options.upstream),
             self._out, next_transaction_id, lambda dialect, now: self._accept(dialect, now, booted=True),
         )  # fmt: skip
-        self.commands = Commands(evses, nominal_v, self.keeper, self.picture, self._journaled)
+        self.commands = Commands(evses, nominal_v, self.keeper, self.picture, self._journaled, self._out)
 
     # -- life of the connections ------------------------------------------------------------------------------------
 
@@ -101,12 +101,20 @@ class StationSession:
         registration: Registration | None,
         grants: Mapping[str, Grant],
         open_sessions: Sequence[OpenSession],
+        remembered: Callable[[str], Any],
         now: Now,
     ) -> None:
-        """Takes over what was on disk when we started."""
+        """Takes over what was on disk when we started; ``remembered`` gives back what ``Remember`` kept by name."""
         self._desk.registration = registration
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
         self.picture.restore(open_sessions, now.s)
+        if registration is not None and self._options.upstream and f"ocpp{registration.ocpp_version}" in DIALECTS:
+            self._dialect = DIALECTS[f"ocpp{registration.ocpp_version}"]()
+            self.commands.restore(remembered("profiles"), self._dialect)
+            self.uplink.restore(remembered("uplink"))
+            if self.uplink.busy:  # the cloud is told even where the station never comes back
+                self.uplink.dialing(now.s)
+                self._out.append(OpenUpstream(f"ocpp{registration.ocpp_version}"))
 
     def station_opened(self, subprotocol: str, now: Now) -> list[Action]:
         """The station is connected and authenticated."""

@@ -5,6 +5,7 @@ for ever; once the cloud has answered the replayed start, every message is mappe
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -74,6 +75,10 @@ class Transactions:
             if cloud == cloud_id:
                 return local
         return cloud_id
+
+    def mapped(self, local_ids: Collection[str]) -> dict[str, str]:
+        """The mappings of these transactions."""
+        return {local: cloud for local, cloud in self._to_cloud.items() if local in local_ids}
 
     def in_use(self, local_id: str) -> bool:
         """Whether the station may still speak of a transaction by this id."""

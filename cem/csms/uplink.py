@@ -1,15 +1,18 @@
 """One station's leg to the cloud: what waits for it, what it still has to hear, and whether it is there."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 import orjson
 
-from cem.csms.actions import Action, Emit, SendUp
+from cem.csms.actions import Action, Emit, Remember, SendUp
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.frames import Frame, Kind, call, payload_text, with_value
 from cem.csms.lane import Done, Lane, Priority, Waiting
+from cem.csms.metering import items
 from cem.csms.moment import Now
 from cem.csms.transactions import ATTEMPTS, Entry, Journal, Transactions
 
@@ -92,6 +95,26 @@ class Uplink:
         else:
             self._untold.add(key)
 
+    def restore(self, kept: Any) -> None:
+        """Takes over what the cloud had not heard when we stopped, and under which ids it knows transactions."""
+        if not isinstance(kept, dict):
+            return
+        for item in items(kept.get("entries")):
+            with contextlib.suppress(TypeError):
+                self.journal.add(Entry(**{str(key): value for key, value in item.items()}))
+        for local_id, cloud_id in kept.get("ids", {}).items():
+            self._transactions.map(str(local_id), str(cloud_id))
+
+    def _keep(self) -> None:
+        """Starts and ends and the ids outlive us; what is in between is not worth rewriting each time."""
+        entries = [
+            {"message_id": e.message_id, "action": e.action, "text": e.text, "kind": e.kind, "local_id": e.local_id,
+             "sent": e.sent, "live": e.live}
+            for e in self.journal.entries if e.kind != "update"
+        ]  # fmt: skip
+        named = {e.local_id for e in self.journal.entries} | self._transactions.open.keys()
+        self._out.append(Remember("uplink", {"entries": entries, "ids": self._transactions.mapped(named)}))
+
     def remember_boot(self, frame: Frame | None) -> None:
         """A boot that only we answered; ``None`` once the cloud has answered one."""
         self._boot = frame
@@ -100,6 +123,8 @@ class Uplink:
         """Journals a transaction message that the station has been, or will be, told is taken."""
         self.taken(frame)
         self.journal.add(Entry(frame.message_id, frame.action, frame.text, kind, local_id, sent=sent, live=sent))
+        if kind != "update":
+            self._keep()
 
     def taken(self, frame: Frame) -> None:
         """The cloud or the journal has this message: a repeat of the station must not reach the cloud again (I6)."""
@@ -210,6 +235,8 @@ class Uplink:
                 text = f"The cloud rejects the token of {self._station_id}'s transaction {entry.local_id} that began without it"
                 self._out.append(Emit("token_rejected_later", text))
         self.journal.done(entry)
+        if entry.kind != "update":
+            self._keep()
 
 
 def _fingerprint(frame: Frame) -> str:

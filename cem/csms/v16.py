@@ -170,9 +170,9 @@ class V16:
 
     def set_profile(self, payload: Mapping[str, Any]) -> Profile | None:
         evse = whole(payload.get("connectorId"))
-        return None if evse is None else self._read_profile(payload.get("csChargingProfiles"), evse)
+        return None if evse is None else self.read_profile(payload.get("csChargingProfiles"), evse)
 
-    def _read_profile(self, raw: Any, evse: int) -> Profile | None:
+    def read_profile(self, raw: Any, evse: int) -> Profile | None:
         return profile(raw, evse, "chargingProfileId", _PURPOSES, lambda schedules: schedules)
 
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
@@ -213,7 +213,7 @@ class V16:
         if action != "RemoteStartTransaction" or "chargingProfile" not in payload:
             return None
         evse = whole(payload.get("connectorId"))
-        return "chargingProfile", self._read_profile(payload["chargingProfile"], evse or 0)
+        return "chargingProfile", self.read_profile(payload["chargingProfile"], evse or 0)
 
     def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
         transaction = whole(payload.get("transactionId"))

@@ -183,9 +183,9 @@ class V2:
 
     def set_profile(self, payload: Mapping[str, Any]) -> Profile | None:
         evse = whole(payload.get("evseId"))
-        return None if evse is None else self._read_profile(payload.get("chargingProfile"), evse)
+        return None if evse is None else self.read_profile(payload.get("chargingProfile"), evse)
 
-    def _read_profile(self, raw: Any, evse: int) -> Profile | None:
+    def read_profile(self, raw: Any, evse: int) -> Profile | None:
         return profile(raw, evse, "id", _PURPOSES, lambda schedules: next(iter(items(schedules)), None))
 
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
@@ -251,7 +251,7 @@ class V2:
     def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
         if action != "RequestStartTransaction" or "chargingProfile" not in payload:
             return None
-        return "chargingProfile", self._read_profile(payload["chargingProfile"], whole(payload.get("evseId")) or 0)
+        return "chargingProfile", self.read_profile(payload["chargingProfile"], whole(payload.get("evseId")) or 0)
 
     def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
         stops = action in {"RequestStopTransaction", "GetTransactionStatus"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cem.core.site import Evse
-from cem.csms.actions import Action, Emit, News, Persist, SendDown, SendUp
+from cem.csms.actions import Action, Emit, News, Persist, Remember, SendDown, SendUp
 from cem.csms.moment import Now
 from cem.csms.records import Record, SessionUpdate
 from cem.csms.session import Options, StationSession
@@ -36,6 +36,7 @@ class Rig:
         self.up: list = []
         self.up_text: list[str] = []
         self.actions: list[Action] = []
+        self.all_actions: list[Action] = []
         self.emitted: list[Emit] = []
         self.records: list[Record] = self.store.records
         self.asked = itertools.count(1)
@@ -44,7 +45,11 @@ class Rig:
             lambda: f"ours-{next(ids)}", self.store.next_transaction_id,
         )  # fmt: skip
         self.session.restore(
-            self.store.registrations().get("S1"), self.store.grants(), self.store.open_sessions(), self.now
+            self.store.registrations().get("S1"),
+            self.store.grants(),
+            self.store.open_sessions(),
+            self.store.load_state,
+            self.now,
         )
 
     @property
@@ -53,6 +58,7 @@ class Rig:
 
     def take(self, actions):
         self.actions = list(actions)
+        self.all_actions += actions
         for action in actions:
             match action:
                 case SendDown(text):
@@ -63,6 +69,8 @@ class Rig:
                     self.up_text.append(text)
                 case Persist(records):
                     self.records += records
+                case Remember(name, value):
+                    self.store.save_state(name, value)
                 case Emit():
                     self.emitted.append(action)
                 case _:

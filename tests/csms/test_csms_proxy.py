@@ -455,3 +455,79 @@ def test_types_5_and_6_of_2_1_pass_both_ways():
     assert rig.up_text[-1] == '[6, "s", "NotifyPeriodicEventStream", {"id": 1}]'
     rig.cloud_text('[5, "s", "FormatViolation", "", {}]')
     assert rig.down_text[-1] == '[5, "s", "FormatViolation", "", {}]'
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_c2_a_restart_in_the_outage_loses_no_session(version):
+    before = joined(Rig(version, upstream=True, options={"offline_authorization": "accept"}))
+    before.cloud_closed()
+    tx = before.start(meter=100)
+    before.obey()
+
+    after = Rig(version, upstream=True, store=before.store, at_s=before.at_s + 20)
+    assert after.state().charging
+    after.open()
+    after.cloud_closed()
+    after.stop(tx, meter=900)
+    after.obey()
+
+    last = Rig(version, upstream=True, store=before.store, at_s=after.at_s + 20)
+    last.open()
+    last.cloud_opened()
+    told = []
+    while last.up and last.up[-1][0] == 2 and len(told) < 6:
+        message = last.up.pop()
+        told.append(message)
+        last.cloud(3, message[1], {"transactionId": 31, "idTagInfo": {"status": "Accepted"}})
+    if version == "1.6":
+        assert [m[2] for m in told] == ["StartTransaction", "StopTransaction"]
+        assert told[1][3]["transactionId"] == 31
+    else:
+        assert [m[3]["eventType"] for m in told] == ["Started", "Ended"]
+    assert last.session.status()["journal"] == 0
+    assert last.store.load_state("uplink")["entries"] == []
+    assert [s.kind for s in before.store.sessions()] == ["start", "stop"]
+
+
+def test_c2_ids_stay_mapped_over_a_restart():
+    before = joined(Rig("1.6", upstream=True, options={"offline_authorization": "accept"}))
+    before.cloud_closed()
+    tx = before.start()
+    before.obey()
+    before.cloud_opened()
+    while before.up[-1][2] != "StartTransaction":
+        before.cloud(3, before.up[-1][1], {})
+    before.cloud(3, before.up[-1][1], {"transactionId": 55, "idTagInfo": {"status": "Accepted"}})
+
+    after = Rig("1.6", upstream=True, store=before.store, at_s=before.at_s + 20)
+    after.open()
+    after.cloud_opened()
+    after.stop(tx)
+    assert (after.up[-1][2], after.up[-1][3]["transactionId"]) == ("StopTransaction", 55)
+
+
+def test_the_clouds_profiles_outlive_a_restart(rig):
+    rig.cloud(2, "p1", "SetChargingProfile", profile(rig.version, 10.0))
+    tx = start_up(rig)
+    rig.cloud(2, "p2", "SetChargingProfile", profile(rig.version, 8.0, number=2, purpose="TxProfile", transactionId=tx))
+    after = Rig(rig.version, upstream=True, store=rig.store, at_s=rig.at_s + 20)
+    after.open()
+    after.pass_time(1)
+    assert after.state().cloud_limit_a == 8.0
+    after.cloud_opened()
+    after.cloud(2, "p3", "ClearChargingProfile", {"id": 2} if rig.version == "1.6" else {"chargingProfileId": 2})
+    assert after.state().cloud_limit_a == 10.0
+
+
+def test_a_journal_from_before_the_restart_is_told_though_the_station_stays_away():
+    before = joined(Rig("2.0.1", upstream=True, options={"offline_authorization": "accept"}))
+    before.cloud_closed()
+    before.start()
+    after = Rig("2.0.1", upstream=True, store=before.store, at_s=before.at_s + 20)
+    after.pass_time(0.5)
+    assert OpenUpstream("ocpp2.0.1") in after.all_actions
+    after.cloud_opened()
+    assert after.up[-1][2] == "TransactionEvent"
+    after.cloud(3, after.up[-1][1], {})
+    after.pass_time(1)
+    assert CloseUpstream() in after.all_actions
