@@ -21,12 +21,14 @@ class Asks:
         most_a: Up to this.
         why: ``Reason`` why no further, or why it takes no part.
         fixed_a: What it draws where it takes no part.
+        bounds: Every bound of its own that was looked at, inf where it does not bind.
     """
 
     wants: Bools
     most_a: Floats
     why: Ints
     fixed_a: Floats
+    bounds: tuple[tuple[Reason, Floats], ...]
 
 
 def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Envelopes) -> Asks:
@@ -42,9 +44,11 @@ def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Enve
     n = plan.topology.n
     most = plan.max_a.copy()
     why = np.full(n, Reason.EVSE_MAXIMUM, dtype=np.int64)
+    bounds: list[tuple[Reason, Floats]] = []
 
     def bound(by: Floats, reason: Reason) -> None:
         nonlocal most
+        bounds.append((reason, by))
         tighter = by < most
         why[tighter] = reason
         most = np.where(tighter, by, most)
@@ -52,7 +56,7 @@ def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Enve
     cloud = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses], dtype=np.float64)
     bound(cloud, Reason.CSMS_PROFILE)
     appetite = commitment.appetite_a(memory.committed, memory.reports, plan.min_a, plan.max_a, now_s)
-    bound(appetite, Reason.VEHICLE_USE)
+    bound(np.where(appetite < plan.max_a, appetite, np.inf), Reason.VEHICLE_USE)
     frozen = plan.zones.from_above(envelopes.no_raise)
     bound(np.where(frozen, memory.setpoint_a, np.inf), Reason.METER_STALE)
     resting = (memory.setpoint_a == 0) & (now_s - memory.paused_s < plan.timings.min_off_s)
@@ -70,4 +74,4 @@ def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Enve
     idle = np.isin(why, (Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
     # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
     fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
-    return Asks(~beyond & ~idle & (most >= plan.min_a), most, why, fixed)
+    return Asks(~beyond & ~idle & (most >= plan.min_a), most, why, fixed, tuple(bounds))

@@ -57,6 +57,9 @@ class EngineMemory:
         raised_s: When it was last raised.
         paused_s: When a running transaction was last paused; -inf where it was not.
         began_s: When the present transaction began, NaN outside one.
+        reason: What bound it in the last cycle.
+        row: And in which row.
+        bound_s: Since when that has been so.
     """
 
     zones: ZoneMemory
@@ -66,6 +69,9 @@ class EngineMemory:
     raised_s: Floats
     paused_s: Floats
     began_s: Floats
+    reason: Ints
+    row: Ints
+    bound_s: Floats
 
     @classmethod
     def none(cls, plan: Plan, resumed_a: Floats | None = None) -> Self:
@@ -86,6 +92,9 @@ class EngineMemory:
             never,
             never,
             np.full(n, np.nan),
+            np.full(n, -1, dtype=np.int64),
+            np.full(n, NO_ROW, dtype=np.int64),
+            never,
         )
 
 
@@ -102,6 +111,9 @@ class Decision:
         counted: The topology with the phases each EVSE counts on now.
         reason: ``Reason`` that bound it.
         row: Row of the limit that did, ``NO_ROW`` where it is its own.
+        bound_s: Since when that has been so.
+        bounds: Every bound of the EVSEs' own that was looked at, inf where it does not bind.
+        left_a: Room left in each row when everybody has settled.
         envelopes: The zones.
     """
 
@@ -113,6 +125,9 @@ class Decision:
     counted: Topology
     reason: Ints
     row: Ints
+    bound_s: Floats
+    bounds: tuple[tuple[Reason, Floats], ...]
+    left_a: Floats
     envelopes: Envelopes
 
     def sending_order(self) -> Ints:
@@ -129,9 +144,11 @@ class Decision:
         load = self.counted.wired.load(np.maximum(self.committed_a - self.setpoint_a, 0.0))
         return load.reshape(-1, 4)[: len(plan.site.zones), :SUM]
 
-    def binding(self, plan: Plan, i: int) -> Binding:
-        """The limit that bound EVSE ``i``."""
+    def binding(self, plan: Plan, i: int, at_row: int | None = None) -> Binding:
+        """The limit that bound EVSE ``i``, or how the limit ``at_row`` would be told if it had."""
         reason, row = Reason(int(self.reason[i])), int(self.row[i])
+        if at_row is not None and at_row != row:
+            reason, row = Reason.ZONE_POWER if at_row % 4 == SUM else Reason.ZONE_CURRENT, at_row
         if row == NO_ROW:
             return Binding(reason)
         z, family = divmod(row, 4)

@@ -64,15 +64,30 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     setpoint = np.where(online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
     occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
-    crowded = crowded_row(counted, plan.min_a, room_a - counted.wired.load(occupied))
-    reason, row = reasons(asks, shares, setpoint, allowed, envelopes, crowded)
+    left_a = room_a - counted.wired.load(occupied)
+    reason, row = reasons(asks, shares, setpoint, allowed, envelopes, crowded_row(counted, plan.min_a, left_a))
+    bound_s = np.where((reason == memory.reason) & (row == memory.row), memory.bound_s, now_s)
     decision = Decision(
-        now_s, setpoint, memory.setpoint_a, shares.current_a, committed_a, counted, reason, row, envelopes
+        now_s,
+        setpoint,
+        before_a=memory.setpoint_a,
+        target_a=shares.current_a,
+        committed_a=committed_a,
+        counted=counted,
+        reason=reason,
+        row=row,
+        bound_s=bound_s,
+        bounds=asks.bounds,
+        left_a=left_a,
+        envelopes=envelopes,
     )
     return decision, replace(
         memory,
         committed=replace(committed, committed_a=committed_a),
         setpoint_a=setpoint,
+        reason=reason,
+        row=row,
+        bound_s=bound_s,
         raised_s=np.where(setpoint > memory.setpoint_a, now_s, memory.raised_s),
         paused_s=np.where(running & (setpoint == 0) & ~np.isnan(memory.began_s) & online, now_s, memory.paused_s),
     )
