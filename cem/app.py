@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import signal
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,13 @@ from cem.core.timings import Timings
 from cem.core.units import HIGHEST_V
 from cem.errors import CemError
 from cem.ports import Event, FieldAdapter
+from cem.replay import Recorder
 from cem.sd_notify import SystemdNotifier
 from cem.store import MinuteRollups, Store
 from cem.supervise import keep_running
 from cem.web.server import WebServer
 from cem.web.snapshot import SnapshotCell
-from cem.web.view import site_view
+from cem.web.view import site_view, why_view
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +108,7 @@ async def _serve(loaded: LoadedSite) -> int:
     def on_cycle(cycle: Cycle) -> None:
         troubles = [f"{device}: {text}" for field in fields for device, text in sorted(field.problems().items())]
         picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
-        view.set(picture)
+        view.set(picture, partial(why_view, plan, cycle))
         minutes.take(cycle, picture)
         notifier.cycle_done()
 
@@ -118,6 +121,7 @@ async def _serve(loaded: LoadedSite) -> int:
     fields = field_adapters(file, clock, on_news)
     stations = adapters.create("ocpp", file.csms, file.stations, site, store, clock, on_news, on_event)
     utc = clock.utc()
+    recorder = _recorder(loaded, plan, directory)
     control = Control(
         plan,
         clock,
@@ -129,6 +133,7 @@ async def _serve(loaded: LoadedSite) -> int:
         on_cycle,
         cycle_s=file.control.cycle_s,
         resumed_a={grant.evse_id: grant.limit_a for grant in store.grants().values() if grant.expires_utc > utc},
+        record=None if recorder is None else recorder.take,
     )
     news.append(control)
     web = WebServer(
@@ -160,8 +165,23 @@ async def _serve(loaded: LoadedSite) -> int:
                 task.cancel()
     finally:
         await asyncio.to_thread(web.stop)
+        if recorder is not None:
+            await asyncio.to_thread(recorder.close)
         await asyncio.to_thread(store.close)
     return 0
+
+
+def _recorder(loaded: LoadedSite, plan: Plan, directory: Path) -> Recorder | None:
+    megabytes = loaded.file.storage.replay_mb
+    if megabytes == 0:
+        return None
+    return Recorder(
+        directory / "replay",
+        plan,
+        version=metadata.version("cem-site-controller"),
+        site_file_sha256=hashlib.sha256(loaded.path.read_bytes()).hexdigest(),
+        max_bytes=megabytes * 1_000_000,
+    )
 
 
 def timings(file: SiteFile) -> Timings:

@@ -74,6 +74,7 @@ class Control:
         states: Where channels persist.
         on_event: Told of meters lost and back and of limits that change.
         on_cycle: Handed every completed cycle; must not block.
+        record: Handed what ``decide`` saw and what came of it (``None`` where it failed); must not block.
         cycle_s: Period.
         resumed_a: Setpoints that stations may still hold from before a restart.
     """
@@ -91,6 +92,7 @@ class Control:
         *,
         cycle_s: float = 1.0,
         resumed_a: Mapping[str, float] | None = None,
+        record: Callable[[int, SiteState, EngineMemory, Decision | None], None] | None = None,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -99,6 +101,7 @@ class Control:
         self._states = states
         self._on_event = on_event
         self._on_cycle = on_cycle
+        self._record = record
         self._cycle_s = cycle_s
         self._ids = tuple(evse.evse_id for evse in plan.site.evses)
         grants = np.array([(resumed_a or {}).get(i, 0.0) for i in self._ids], dtype=np.float64)
@@ -134,7 +137,7 @@ class Control:
         """One cycle: snapshot, decide, apply, record."""
         started_s = self._clock.monotonic_s()
         state = self._snapshot(started_s)
-        decision, self._memory = decide(self._plan, state, self._memory)
+        decision = self._decide(state)
         self._stations.apply(
             started_s, {self._ids[i]: float(decision.setpoint_a[i]) for i in decision.sending_order().tolist()}
         )
@@ -154,6 +157,18 @@ class Control:
         self._tell_meters(cycle)
         self._on_cycle(cycle)
         return cycle
+
+    def _decide(self, state: SiteState) -> Decision:
+        number, memory = self._number + 1, self._memory
+        try:
+            decision, self._memory = decide(self._plan, state, memory)
+        except Exception:
+            if self._record is not None:
+                self._record(number, state, memory, None)  # what brought it down is what somebody will want to see
+            raise
+        if self._record is not None:
+            self._record(number, state, memory, decision)
+        return decision
 
     def _snapshot(self, now_s: float) -> SiteState:
         measurements: dict[str, Measurement] = {}

@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "cem.cli.ask:status",
     "why": "cem.cli.ask:why",
     "events": "cem.cli.ask:events",
+    "replay": "cem.cli.replay:replay",
     "version": "cem.cli.version:version",
 }
 GROUPS = {"sessions": {"list": "cem.cli.ask:sessions_list"}}

@@ -262,6 +262,9 @@ class Storage(Section):
 
     directory: str = Field("var", description="Relative to the site file.")
     history_days: int = Field(90, ge=1, le=3650, description="Older history is deleted; sessions are kept.")
+    replay_mb: int = Field(
+        256, ge=0, le=100_000, description="Room for recorded control cycles (cem replay), in MB; 0 records none."
+    )
 
 
 class Web(Section):

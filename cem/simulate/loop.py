@@ -39,6 +39,7 @@ class ClosedLoop:
         habits: For each EVSE how its station behaves; the default for those not named.
         step_s: Of the plant.
         cycle_s: Of the controller.
+        record: Handed every cycle, as control hands it to the recorder.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ClosedLoop:
         *,
         step_s: float = 0.25,
         cycle_s: float = 1.0,
+        record: Callable[[int, SiteState, EngineMemory, Decision], None] | None = None,
     ) -> None:
         self.plan, self.plant = plan, plant
         self.memory = EngineMemory.none(plan)
@@ -64,7 +66,9 @@ class ClosedLoop:
             )
             for i, evse in enumerate(plan.site.evses)
         }
+        self.cycles = 0
         self._step_s, self._cycle_s = step_s, cycle_s
+        self._record = record
         self._next_cycle_s = plant.t_s
         self._read: dict[str, Measurement] = {}
         self._direction: dict[str, int] = {}
@@ -107,7 +111,8 @@ class ClosedLoop:
             )
 
     def _decide(self, now_s: float) -> None:
-        before = self.memory.setpoint_a
+        memory = self.memory
+        before = memory.setpoint_a
         state = SiteState(
             now_s=now_s,
             utc=EPOCH + timedelta(seconds=now_s),
@@ -115,7 +120,10 @@ class ClosedLoop:
             evses=tuple(self.stations[evse.evse_id].state(now_s) for evse in self.plan.site.evses),
             limits=self.limits,
         )
-        self.decision, self.memory = decide(self.plan, state, self.memory)
+        self.decision, self.memory = decide(self.plan, state, memory)
+        self.cycles += 1
+        if self._record is not None:
+            self._record(self.cycles, state, memory, self.decision)
         for i in self.decision.sending_order().tolist():
             evse_id = self.plan.site.evses[i].evse_id
             now_a, before_a = float(self.decision.setpoint_a[i]), float(before[i])
