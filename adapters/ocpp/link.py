@@ -110,12 +110,17 @@ class StationLink:
         self._batches = deque(batch for batch in kept if batch)
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
-        """Carries out actions until cancelled."""
-        while True:
-            while self._batches:
-                await self._carry_out(self._batches.popleft(), tasks)
-            self._wake.clear()
-            await self._wake.wait()
+        """Carries out actions until cancelled; may be run again."""
+        try:
+            while True:
+                while self._batches:
+                    await self._carry_out(self._batches.popleft(), tasks)
+                self._wake.clear()
+                await self._wake.wait()
+        finally:
+            if self._uplink is not None:
+                self._close_upstream()
+                self._upstream_closed("the server stopped")
 
     async def _carry_out(self, batch: Sequence[Action], tasks: asyncio.TaskGroup) -> None:
         written = True

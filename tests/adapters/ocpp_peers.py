@@ -48,6 +48,7 @@ class Local:
 
     def __init__(self, server, store, events, news):
         self.server, self.store, self.events, self.news = server, store, events, news
+        self.task = None
         self.address = f"ws://127.0.0.1:{server.port}/ocpp"
 
     def state(self, evse_id):
@@ -74,18 +75,25 @@ async def local_csms(
     upstreams = (Upstream(id="cloud", url=upstream),) if upstream else ()
     section = Csms(listen=Listen(host="127.0.0.1", port=port or free_port()), upstreams=upstreams, **csms)
     server = OcppServer(section, sections, site, store, RealClock(), lambda: news.append(1), events.append)
+    task = await running(server)
+    local = Local(server, store, events, news)
+    local.task = task
+    try:
+        yield local
+    finally:
+        local.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await local.task
+
+
+async def running(server):
     task = asyncio.create_task(server.run())
     ready = asyncio.create_task(server.listening.wait())
     await asyncio.wait({task, ready}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     if task.done():
         task.result()
-    try:
-        yield Local(server, store, events, news)
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    return task
 
 
 class Limits:

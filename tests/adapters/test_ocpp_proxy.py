@@ -6,7 +6,7 @@ import pytest
 from ocpp.v16 import call as call16
 from ocpp.v201 import call as call201
 
-from tests.adapters.ocpp_peers import Station16, Station201, cloud, local_csms, station, until
+from tests.adapters.ocpp_peers import Station16, Station201, cloud, local_csms, running, station, until
 
 KINDS = [Station16, Station201]
 
@@ -174,3 +174,16 @@ async def test_a_port_in_use_is_told_in_words():
         with pytest.raises(DeviceMisconfigured, match=rf"127\.0\.0\.1:{local.server.port}.*csms\.listen"):
             async with local_csms(port=local.server.port):
                 pass
+
+
+async def test_l14_the_server_can_be_run_again():
+    async with cloud() as sky, local_csms(upstream=sky.url) as local:
+        async with station(Station16, local.address) as peer:
+            await peer.boot()
+            local.task.cancel()
+            await asyncio.wait({local.task})
+            await asyncio.wait_for(peer.ws.wait_closed(), 5)
+        local.task = await running(local.server)
+        async with station(Station16, local.address) as peer:
+            assert await peer.boot() == "Accepted"
+            await until(lambda: sky.count("BootNotification") == 2)

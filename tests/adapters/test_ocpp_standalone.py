@@ -210,3 +210,11 @@ def test_identity_is_the_last_part_of_the_path():
     assert identity("//ocpp//S1//") == "S1"
     assert identity("/a/b/c/S%201?token=x") == "S 1"
     assert identity("/") == ""
+
+
+async def test_a_station_without_any_subprotocol_is_refused():
+    async with local_csms() as local:
+        ws = await connect(f"{local.address}/S1", proxy=None)
+        with pytest.raises(ConnectionClosed) as closed:
+            await ws.recv()
+        assert closed.value.rcvd.code == 1002

@@ -531,3 +531,48 @@ def test_a_journal_from_before_the_restart_is_told_though_the_station_stays_away
     after.cloud(3, after.up[-1][1], {})
     after.pass_time(1)
     assert CloseUpstream() in after.all_actions
+
+
+def test_a_second_cloud_call_waits_for_the_first_however_long(rig):
+    rig.cloud(2, "c1", "Reset", {"type": "Soft"})
+    rig.cloud(2, "c2", "Reset", {"type": "Soft"})
+    rig.pass_time(20)
+    assert [m[1] for m in rig.calls_down("Reset")] == ["c1"]
+
+
+def test_i6_a_repeat_of_what_the_cloud_has_is_answered_here(rig):
+    """The cloud acknowledged, but the acknowledgement never reached the station: it tells again, perhaps under a new id."""
+    tx = start_up(rig)
+    rig.obey()
+    stop = {"transactionId": tx, "meterStop": 5, "timestamp": rig.stamp()}
+    action = "StopTransaction"
+    if rig.version != "1.6":
+        action = "TransactionEvent"
+        info = {"transactionId": tx, "stoppedReason": "Local"}
+        stop = {
+            "eventType": "Ended",
+            "timestamp": rig.stamp(),
+            "triggerReason": "Timeout",
+            "seqNo": 3,
+            "transactionInfo": info,
+        }
+    rig.call(action, stop, "stop-1")
+    rig.close()
+    rig.cloud(3, "stop-1", {})
+    rig.open()
+    rig.cloud_opened()
+    told = len([m for m in rig.up if m[2] == action])
+    rig.call(action, stop, "stop-2")
+    assert rig.down[-1] == [3, "stop-2", {}] or [3, "stop-2", {}] in rig.down
+    assert len([m for m in rig.up if m[2] == action]) == told
+
+
+def test_i6_a_repeat_of_what_is_journaled_is_journaled_once():
+    rig = joined(Rig("1.6", upstream=True, options={"offline_authorization": "accept"}))
+    rig.cloud_closed()
+    tx = rig.start()
+    rig.obey()
+    stop = {"transactionId": tx, "meterStop": 5, "timestamp": rig.stamp()}
+    assert rig.call("StopTransaction", stop) == {}
+    assert rig.call("StopTransaction", stop) == {}
+    assert rig.session.status()["journal"] == 2

@@ -429,3 +429,20 @@ def test_an_emptied_queue_does_not_look_like_a_slow_clock():
         rig.call("MeterValues", {"connectorId": 1, "transactionId": tx, "meterValue": values})
     assert rig.session.picture.clock.ahead_s == -3600.0
     assert [e.code for e in rig.emitted].count("station_clock") == 1
+
+
+def test_every_limit_that_was_never_answered_may_be_in_force(rig):
+    online(rig)
+    rig.set_limit(6.0)
+    rig.start()
+    rig.obey()
+    for amps in (30.0, 20.0, 8.0):
+        rig.set_limit(amps)
+        rig.pass_time(10.5)  # no answer
+    assert rig.state().in_force_a == 30.0
+    for message in rig.calls_down("SetChargingProfile"):
+        rig.answered.add(message[1])
+    rig.set_limit(7.0)
+    rig.pass_time(10.5)
+    rig.reply(rig.calls_down("SetChargingProfile")[-1], {"status": "Accepted"})
+    assert rig.state().in_force_a == 7.0
