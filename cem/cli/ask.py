@@ -65,18 +65,25 @@ def why(
     json_output: AsJson = False,
 ) -> None:
     """Say why a charging point gets what it gets."""
-    evses = _get(url, "/api/v1/site")["evses"]
-    if evse not in evses:
-        raise CemError(f"there is no EVSE {evse!r} at this site; known: {', '.join(evses) or 'none'}")
-    found = evses[evse]
+    found = _get(url, f"/api/v1/evses/{evse}/why")
     if json_output:
-        _print_json({"evse": evse, **found})
+        _print_json(found)
         return
-    print(f"{evse}: {_why(found) or 'nothing limits it now'}")
-    print(f"  status    {_status(found)}")
-    print(f"  may draw  {_amps(found['setpoint_a'])} A")
-    print(f"  measured  {_phases(found['measured_a'])} A")
-    print(f"  bound by  {_words(found['binding'])}")
+    console = Console(highlight=False)
+    console.print(Text(f"{evse}: {_why(found) or 'nothing limits it now'}"))
+    console.print(Text(f"  status    {_status(found)}"))
+    console.print(Text(f"  may draw  {_amps(found['setpoint_a'])} A"))
+    console.print(Text(f"  measured  {_phases(found['measured_a'])} A"))
+    table = Table()
+    for column in ("limit", "where", "set by", "would allow", "state", "for"):
+        table.add_column(column, justify="right" if column in {"would allow", "for"} else "left")
+    for line in found["stack"]:
+        where = MISSING if line["zone"] is None else f"{line['zone']} {line['phase']}"
+        allows = MISSING if line["value_a"] is None else f"{_amps(line['value_a'])} A"
+        since = "" if line["since_s"] is None else f"{line['since_s']:.0f} s"
+        style = "bold" if line["state"] in {"binding", "blocking"} else None
+        table.add_row(line["code"], where, line["source"] or MISSING, allows, line["state"], since, style=style)
+    console.print(table)
 
 
 def events(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:

@@ -47,6 +47,17 @@ def make_router(cell: SnapshotCell, cycle_s: float, sessions: Sessions, events: 
             return _json({"detail": "the controller has not completed its first cycle yet"}, 503)
         return _json(snapshot.view)
 
+    @router.get(
+        "/api/v1/evses/{station}/{evse}/why", tags=["site"], summary="Every limit a charging point stands under"
+    )
+    def get_why(station: str, evse: str) -> Response:
+        snapshot = cell.get()
+        evse_id = f"{station}/{evse}"
+        lines = None if snapshot is None else snapshot.explain(evse_id)
+        if snapshot is None or lines is None:
+            return _json({"detail": f"there is no EVSE {evse_id} at this site"}, 404)
+        return _json({"evse": evse_id, **snapshot.view["evses"].get(evse_id, {}), "stack": lines})
+
     @router.get("/healthz", tags=["service"], summary="200 while control cycles are being completed, else 503")
     async def get_health() -> Response:
         status, body = health(cell, cycle_s)

@@ -1,7 +1,7 @@
 """The one thing that passes from control to the web part: the latest picture of the site."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 SiteView = Mapping[str, Any]
@@ -14,11 +14,16 @@ SiteView = Mapping[str, Any]
 """
 
 
+Explain = Callable[[str], Sequence[Mapping[str, Any]] | None]
+"""The limit stack of an EVSE at that cycle, made when asked; ``None`` where there is no such EVSE. Thread-safe."""
+
+
 class Snapshot(NamedTuple):
-    """A picture and the monotonic time at which it was handed over."""
+    """A picture, the monotonic time at which it was handed over, and who can explain it."""
 
     view: SiteView
     at_s: float
+    explain: Explain
 
     def age_s(self) -> float:
         """Seconds since the control cycle that made it was completed."""
@@ -31,9 +36,9 @@ class SnapshotCell:
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
 
-    def set(self, view: SiteView) -> None:
+    def set(self, view: SiteView, explain: Explain = lambda _evse_id: None) -> None:
         """Hand over the picture of a completed cycle; from then on nobody may change it."""
-        self._snapshot = Snapshot(view, time.monotonic())
+        self._snapshot = Snapshot(view, time.monotonic(), explain)
 
     def get(self) -> Snapshot | None:
         """The latest picture; ``None`` before the first completed cycle."""

@@ -7,6 +7,7 @@ from typing import Any
 from cem.control import Cycle
 from cem.core.engine import Plan
 from cem.core.meter_health import MeterHealth
+from cem.core.stack import stack
 from cem.core.state import EvseState
 
 HEALTH_WORDS = {MeterHealth.GOOD: "good", MeterHealth.HOLD: "late", MeterHealth.LOST: "lost"}
@@ -59,6 +60,26 @@ def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple
         "csms": dict(csms),
         "problems": list(problems),
     }
+
+
+def why_view(plan: Plan, cycle: Cycle, evse_id: str) -> list[dict[str, Any]] | None:
+    """The limit stack of one EVSE as JSON-able lines; ``None`` where there is no such EVSE."""
+    index = next((i for i, evse in enumerate(plan.site.evses) if evse.evse_id == evse_id), None)
+    if index is None:
+        return None
+    return [
+        {
+            "code": line.code,
+            "text": line.text,
+            "state": line.state.value,
+            "value_a": _number(line.value_a),
+            "zone": line.zone_id,
+            "phase": line.family,
+            "source": line.source,
+            "since_s": None if line.since_s is None else round(cycle.decision.now_s - line.since_s, 1),
+        }
+        for line in stack(plan, cycle.decision, index)
+    ]
 
 
 def _zones(plan: Plan, cycle: Cycle) -> dict[str, Any]:

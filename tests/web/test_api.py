@@ -63,7 +63,13 @@ def test_sessions_and_events(server, client):
 
 def test_api_describes_itself_without_other_hosts(client):
     description = client.get("/api/v1/openapi.json").json()
-    assert set(description["paths"]) == {"/api/v1/site", "/healthz", "/api/v1/sessions", "/api/v1/events"}
+    assert set(description["paths"]) == {
+        "/api/v1/site",
+        "/api/v1/evses/{station}/{evse}/why",
+        "/healthz",
+        "/api/v1/sessions",
+        "/api/v1/events",
+    }
     assert description["info"]["version"] == "1.2.3"
     assert client.get("/docs").status_code == 404
 

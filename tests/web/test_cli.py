@@ -41,17 +41,42 @@ def test_status_shows_zones_and_charging_points(server):
     assert json.loads(cem("status", "--json", CEM_URL=server.web.url).stdout) == make_view(13.0, stale=True)
 
 
-def test_why_names_what_bound_an_evse(server):
-    server.cell.set(make_view())
+STACK = [
+    {
+        "code": "zone_current",
+        "text": "the current limit of a zone is shared",
+        "state": "binding",
+        "value_a": 13.0,
+        "zone": "site",
+        "phase": "L1",
+        "source": "fuse",
+        "since_s": 42.0,
+    },
+    {
+        "code": "csms_profile",
+        "text": "the operator's charging profile allows no more",
+        "state": "inactive",
+        "value_a": None,
+        "zone": None,
+        "phase": None,
+        "source": None,
+        "since_s": None,
+    },
+]
+
+
+def test_why_prints_every_limit_and_which_one_binds(server):
+    server.cell.set(make_view(), {"CS1/1": STACK, "CS2/1": []}.get)
     result = cem("why", "CS1/1", "--url", server.web.url)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("CS1/1: held to 13 A by the main fuse on L1\n")
-    assert "zone site, source fuse" in result.stdout
-    found = json.loads(cem("why", "CS2/1", "--json", "--url", server.web.url).stdout)
-    assert (found["evse"], found["binding"]) == ("CS2/1", "dso")
+    (binding,) = (line for line in result.stdout.splitlines() if "binding" in line)
+    assert all(word in binding for word in ("zone_current", "site L1", "fuse", "13 A", "42 s"))
+    found = json.loads(cem("why", "CS1/1", "--json", "--url", server.web.url).stdout)
+    assert (found["evse"], found["reason"], found["stack"]) == ("CS1/1", "zone_current", STACK)
     unknown = cem("why", "CS9/1", "--url", server.web.url)
     assert unknown.returncode == 1
-    assert "there is no EVSE 'CS9/1' at this site; known: CS1/1, CS2/1" in unknown.stderr
+    assert "there is no EVSE CS9/1 at this site" in unknown.stderr
 
 
 def test_sessions_and_events_are_listed(server):
