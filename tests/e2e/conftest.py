@@ -8,8 +8,11 @@ import pytest
 from tests.adapters.broker import MOSQUITTO, Broker
 from tests.adapters.dso_server import DsoProcess
 from tests.e2e.controller import Controller
+from tests.e2e.demo_run import DemoProcess
 from tests.e2e.meter import MeterProcess
 
+DEMO_FILE = "test_demo.py"
+DEMO_SEED = 1
 Start = Callable[[dict], Awaitable[Controller]]
 
 
@@ -59,3 +62,19 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     process = Broker(tmp_path)
     yield process
     process.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The demo is judged last: it plays for two minutes in the background of the other end-to-end tests."""
+    items.sort(key=lambda item: item.path.name == DEMO_FILE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def demo_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess | None]:
+    """One run of ``cem demo``, begun with the first end-to-end test where it will be asked for."""
+    if not any("demo_run" in item.fixturenames and item.path.name == DEMO_FILE for item in request.session.items):
+        yield None
+        return
+    process = DemoProcess(tmp_path_factory.mktemp("demo"), DEMO_SEED)
+    yield process
+    process.end()

