@@ -49,7 +49,7 @@ class StationLink:
         now: Reads both clocks.
         emit: Called with each thing to tell people.
         news: Wakes control.
-        uplink_changed: Called with the state of the uplink and, where it is down, why.
+        uplink_changed: Called with whether the uplink is up and, where it is down, why; with ``None`` when we closed it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StationLink:
         now: Callable[[], Now],
         emit: Callable[[Emit], None],
         news: Callable[[], None],
-        uplink_changed: Callable[[bool, str], None],
+        uplink_changed: Callable[[bool | None, str], None],
     ) -> None:
         self.session = session
         self.socket: ServerConnection | None = None
@@ -120,7 +120,8 @@ class StationLink:
         finally:
             if self._uplink is not None:
                 self._close_upstream()
-                self._upstream_closed("the server stopped")
+                self._forget(SendUp)
+                self.do(self.session.upstream_closed)
 
     async def _carry_out(self, batch: Sequence[Action], tasks: asyncio.TaskGroup) -> None:
         written = True
@@ -212,4 +213,5 @@ class StationLink:
     def _close_upstream(self) -> None:
         if self._uplink_task is not None:
             self._uplink_task.cancel()
+            self._uplink_changed(None, "")
         self._uplink = self._uplink_task = None

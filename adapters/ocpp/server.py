@@ -160,7 +160,7 @@ class OcppServer:
         self._told.add((matter, who))
         return True
 
-    def _uplink_changed(self, station_id: str, up: bool, why: str) -> None:
+    def _uplink_changed(self, station_id: str, up: bool | None, why: str) -> None:
         """The cloud counts as lost when no uplink is left, and as back with the first one."""
         upstream = self._upstream
         if upstream is None:
@@ -172,7 +172,7 @@ class OcppServer:
                 self._emit("csms_back", upstream.id, f"Upstream {upstream.id} is back")
         else:
             self._up.discard(station_id)
-            if not self._up and not self._csms_lost:
+            if up is not None and not self._up and not self._csms_lost:
                 self._csms_lost = True
                 text = f"Upstream {upstream.id} at {upstream.url} is away: {why}. Stations are served here meanwhile"
                 self._emit("csms_lost", upstream.id, text)

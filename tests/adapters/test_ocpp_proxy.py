@@ -164,6 +164,7 @@ async def test_the_uplink_speaks_the_stations_subprotocol_and_closes_with_it():
             assert sky.peers["S2"]._connection.subprotocol == "ocpp2.0.1"
             assert local.server.status()["upstream"]["uplinks"] == 2
         await asyncio.wait_for(sky.peers["S1"]._connection.wait_closed(), 5)
+        await until(lambda: local.server.status()["upstream"]["uplinks"] == 0)
         assert "csms_lost" not in local.codes()
 
 
