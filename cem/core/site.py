@@ -13,6 +13,51 @@ class ResourceKind(Enum):
     BATTERY = "battery"
 
 
+class Mode(Enum):
+    """What an EVSE charges from."""
+
+    FAST = "fast"
+    """All that its limits allow."""
+    MIN_SURPLUS = "min_surplus"
+    """Its minimum always, more from surplus alone."""
+    SURPLUS = "surplus"
+    """Surplus alone."""
+    OFF = "off"
+    """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurplusRules:
+    """When an EVSE in mode ``surplus`` starts and stops.
+
+    Attributes:
+        start_w: Surplus it needs to start; ``None``: what its minimum takes, and 200 W.
+        stop_w: It stops below this; ``None``: what its minimum takes.
+        start_delay_s: For so long before it starts.
+        stop_delay_s: For so long before it stops; until then the grid gives what is missing to its minimum.
+    """
+
+    start_w: float | None = None
+    stop_w: float | None = None
+    start_delay_s: float = 60.0
+    stop_delay_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryRules:
+    """What batteries do beside the cars.
+
+    Attributes:
+        first_below_soc_percent: Below this charge a battery takes surplus before the cars: 100 always, 0 never.
+        reserve_soc_percent: It gives nothing below this charge.
+        hold_while_fast: While cars charge fast it gives no more than what the rest of the site draws.
+    """
+
+    first_below_soc_percent: float = 100.0
+    reserve_soc_percent: float = 0.0
+    hold_while_fast: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Protection:
     """The fuse or breaker that feeds a zone.
@@ -74,6 +119,10 @@ class Evse:
         priority: Strict classes, higher first.
         weight: Share inside a class.
         fallback_a: What it falls to by itself when we are gone.
+        mode: What it charges from, unless somebody wishes otherwise.
+        phase_switching: Its station can charge on one phase instead of three, on command.
+        efficiency: A DC outlet's output over its AC input; ``None`` for AC. Currents are always those of the AC side.
+        discharge_a: Most current per phase that an EV may feed back through it, a magnitude; 0: it never does.
     """
 
     evse_id: str
@@ -87,6 +136,10 @@ class Evse:
     priority: int = 0
     weight: float = 1.0
     fallback_a: float = 0.0
+    mode: Mode = Mode.FAST
+    phase_switching: bool = False
+    efficiency: float | None = None
+    discharge_a: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +188,8 @@ class Site:
     Attributes:
         zones: Parents before children; the first is the root.
         evses: In a fixed order: index i of every array in the engine is ``evses[i]``.
+        surplus: When cars start and stop on surplus.
+        battery: What batteries do beside the cars.
     """
 
     name: str
@@ -144,6 +199,8 @@ class Site:
     evses: tuple[Evse, ...]
     meters: tuple[Meter, ...] = ()
     resources: tuple[Resource, ...] = ()
+    surplus: SurplusRules = SurplusRules()
+    battery: BatteryRules = BatteryRules()
 
     @property
     def root(self) -> Zone:

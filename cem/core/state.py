@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cem.core.limits import Limit
+from cem.core.site import Mode
 from cem.core.units import PerPhase
 
 
@@ -54,6 +55,10 @@ class EvseState:
         since_s: When the present transaction began; ``None`` outside one.
         status: The station's own word (OCPP status or charging state), for people.
         fault: Why the station cannot be held by limits, for people; ``None`` where it can.
+        mode: What somebody wished it to charge from; ``None``: as the site says.
+        needed_wh: Energy still wanted by the departure; ``None`` where no target is known.
+        departure_s: Monotonic time by which it is wanted; ``None`` where unknown.
+        phases_in_force: Phases it was confirmed to be switched to; ``None`` where it cannot switch or nobody knows.
     """
 
     evse_id: str
@@ -70,6 +75,10 @@ class EvseState:
     since_s: float | None = None
     status: str = ""
     fault: str | None = None
+    mode: Mode | None = None
+    needed_wh: float | None = None
+    departure_s: float | None = None
+    phases_in_force: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
