@@ -1,7 +1,7 @@
 """Limits from outside and from the building, and which of them is the tightest."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 
 from cem.core.units import PerPhase
 
@@ -13,6 +13,43 @@ class LimitKind(Enum):
     EXPORT = "export"  # opModExpLimW
     LOAD = "load"  # opModLoadLimW: controllable consumption
     GENERATION = "generation"  # opModGenLimW
+
+
+class Origin(Enum):
+    """Where a limit comes from; each has its reason code."""
+
+    EXTERNAL = auto()
+    """Somebody outside: the DSO, an aggregator, the operator."""
+    FUSE = auto()
+    CONTRACT = auto()
+    SCHEDULE = auto()
+    BUDGET = auto()
+    """The energy of the running quarter of an hour."""
+    FALLBACK = auto()
+    """The zone's meter is lost."""
+    IMPLAUSIBLE = auto()
+    """The zone's meter contradicts what our stations do."""
+    BUSBAR = auto()
+    SOURCE_LOSS = auto()
+    """Kept free for the largest source beneath, which may trip."""
+    UNBALANCE = auto()
+    GROUP = auto()
+    """A limit on stations of several zones."""
+    LOAD_SHED = auto()
+    """A contact: fire alarm, generator, island or backup mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who set a limit.
+
+    Attributes:
+        name: In words that a person can follow (``fuse``, ``contract``, an external limit's id ...).
+        origin: What kind of thing that is.
+    """
+
+    name: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +64,7 @@ class Limit:
         value_a: Per phase.
         since_s: Monotonic time from which it holds.
         until_s: Monotonic time it ends; ``None`` where open.
+        origin: What kind of thing its source is.
     """
 
     kind: LimitKind
@@ -36,6 +74,7 @@ class Limit:
     value_a: PerPhase | None = None
     since_s: float | None = None
     until_s: float | None = None
+    origin: Origin = Origin.EXTERNAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """The site as built: zones, stations, meters, resources. Never changes while the controller runs."""
 
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from enum import Enum
 
+from cem.core.schedules import ScheduledLimit
 from cem.core.units import MIN_CURRENT_A
 
 
@@ -89,6 +91,7 @@ class Zone:
         meter_id: The device that measures everything flowing into the zone; ``None`` where there is none.
         fallback_limit_a: What our EVSEs together may draw per phase while that meter is lost; 0 is a proper value.
         uncontrolled_max_a: Worst-case load per phase in the zone (its children included) that is not ours.
+        energy_budget_w: Most import in the mean of a clock quarter (contract peaks are measured so).
     """
 
     zone_id: str
@@ -100,6 +103,24 @@ class Zone:
     meter_id: str | None = None
     fallback_limit_a: float = 0.0
     uncontrolled_max_a: float = 0.0
+    energy_budget_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StationGroup:
+    """A limit on EVSEs of several zones: a cable, a transformer's leg, a tenant's share.
+
+    Attributes:
+        group_id: Unique name.
+        evse_ids: Its EVSEs.
+        limit_a: Most current of them together, per phase.
+        limit_w: Most power of them together.
+    """
+
+    group_id: str
+    evse_ids: tuple[str, ...]
+    limit_a: float | None = None
+    limit_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +211,11 @@ class Site:
         evses: In a fixed order: index i of every array in the engine is ``evses[i]``.
         surplus: When cars start and stop on surplus.
         battery: What batteries do beside the cars.
+        groups: Limits that cut across the zones.
+        schedules: Limits by the clock.
+        time_zone: The clock they follow.
+        unbalance_a: Most difference between two phases at the connection (VDE-AR-N 4100: 20 A); ``None``: any.
+        least_load_w: What the DSO must leave to controllable load (§ 14a EnWG); a lower limit is obeyed and told.
     """
 
     name: str
@@ -201,6 +227,11 @@ class Site:
     resources: tuple[Resource, ...] = ()
     surplus: SurplusRules = SurplusRules()
     battery: BatteryRules = BatteryRules()
+    groups: tuple[StationGroup, ...] = ()
+    schedules: tuple[ScheduledLimit, ...] = ()
+    time_zone: tzinfo = UTC
+    unbalance_a: float | None = None
+    least_load_w: float | None = None
 
     @property
     def root(self) -> Zone:
