@@ -150,7 +150,7 @@ class Desk:
             self._learn(fact, now)
         if self._upstream:
             if isinstance(fact, TransactionTold) and local_id is not None:
-                self._uplink.hold_back(frame, fact.kind, local_id, sent=sent)
+                self._uplink.hold_back(frame, fact.kind, local_id, now.s, sent=sent)
             elif isinstance(fact, StatusTold):
                 self._uplink.remember_status((fact.evse, fact.connector), frame, told=False)
             elif isinstance(fact, Booted):

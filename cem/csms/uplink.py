@@ -119,10 +119,13 @@ class Uplink:
         """A boot that only we answered; ``None`` once the cloud has answered one."""
         self._boot = frame
 
-    def hold_back(self, frame: Frame, kind: str, local_id: str, *, sent: bool) -> None:
+    def hold_back(self, frame: Frame, kind: str, local_id: str, now_s: float, *, sent: bool) -> None:
         """Journals a transaction message that the station has been, or will be, told is taken."""
         self.taken(frame)
-        self.journal.add(Entry(frame.message_id, frame.action, frame.text, kind, local_id, sent=sent, live=sent))
+        entry = Entry(frame.message_id, frame.action, frame.text, kind, local_id, sent=sent, live=sent)
+        if sent:  # a slow cloud may still answer; a new connection does not wait for that
+            entry.not_before_s = now_s + REPLAY_PAUSE_S
+        self.journal.add(entry)
         if kind != "update":
             self._keep()
 

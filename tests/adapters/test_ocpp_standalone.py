@@ -190,7 +190,7 @@ async def test_s11_a_dead_first_connection_is_replaced():
         first.transport.abort()
 
 
-async def test_a_transaction_is_not_acknowledged_when_it_cannot_be_written():
+async def test_i5_a_transaction_is_not_acknowledged_when_it_cannot_be_written():
     """I5."""
     async with local_csms() as local, station(Station16, local.address) as peer:
         await peer.boot()

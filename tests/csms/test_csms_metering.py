@@ -60,14 +60,14 @@ def test_a_multiplier_and_kilo_units():
 
 
 @pytest.mark.parametrize("bad", ["-3", "NaN", "nonsense", None, [], "99999"])
-def test_nonsense_is_missing(bad):
+def test_s9_nonsense_is_missing(bad):
     assert read(values(amps(bad, "L1")), 1, 230).current_a is None
 
 
 @pytest.mark.parametrize(
     "shape", [None, 7, "x", [None], [{}], [{"sampledValue": 5}], [{"sampledValue": [1, None]}], {}]
 )
-def test_strange_shapes_are_nothing(shape):
+def test_s9_strange_shapes_are_nothing(shape):
     assert read(shape, 3, 230).current_a is None
 
 

@@ -129,7 +129,7 @@ def test_sessions_are_on_record_before_the_station_is_answered(rig):
     assert "TAG" not in repr(rig.records[1:])
 
 
-def test_the_station_offline_keeps_its_reserve_until_the_expiry(rig):
+def test_s1_offline_keeps_its_reserve_until_the_expiry(rig):
     online(rig)
     rig.set_limit(16.0)
     rig.start()
