@@ -31,7 +31,13 @@ class Asks:
     bounds: tuple[tuple[Reason, Floats], ...]
 
 
-def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Envelopes) -> Asks:
+def who_asks(
+    plan: Plan,
+    state: SiteState,
+    memory: EngineMemory,
+    envelopes: Envelopes,
+    by_mode: tuple[tuple[Reason, Floats], ...] = (),
+) -> Asks:
     """Everything that bounds one EVSE by itself; the tightest bound names the reason.
 
     Args:
@@ -39,6 +45,7 @@ def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Enve
         state: The site as measured.
         memory: This cycle's reports and commitments included.
         envelopes: The zones' envelopes of this cycle.
+        by_mode: Bounds that modes set.
     """
     now_s = state.now_s
     n = plan.topology.n
@@ -61,6 +68,9 @@ def who_asks(plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Enve
     bound(np.where(frozen, memory.setpoint_a, np.inf), Reason.METER_STALE)
     resting = (memory.setpoint_a == 0) & (now_s - memory.paused_s < plan.timings.min_off_s)
     bound(np.where(resting, 0.0, np.inf), Reason.MINIMUM_OFF_TIME)
+
+    for reason, by in by_mode:
+        bound(by, reason)
 
     deaf = memory.committed.deaf
     for i, evse in enumerate(state.evses):

@@ -8,8 +8,11 @@ import numpy as np
 from cem.core.commitment import Commitment
 from cem.core.headroom import Envelopes, ZoneMemory, ZonePlan
 from cem.core.observe import Reports
+from cem.core.phases import PhaseMemory
 from cem.core.reasons import Binding, Reason
+from cem.core.resources import Envelope, ResourceMemory
 from cem.core.site import Site
+from cem.core.surplus import SurplusMemory
 from cem.core.timings import Timings
 from cem.core.topology import FAMILIES, SUM, Floats, Ints, Topology, flatten
 
@@ -60,6 +63,9 @@ class EngineMemory:
         reason: What bound it in the last cycle.
         row: And in which row.
         bound_s: Since when that has been so.
+        surplus: Who runs on surplus.
+        phases: Who charges on one phase of three.
+        resources: Batteries and inverters.
     """
 
     zones: ZoneMemory
@@ -72,6 +78,9 @@ class EngineMemory:
     reason: Ints
     row: Ints
     bound_s: Floats
+    surplus: SurplusMemory
+    phases: PhaseMemory
+    resources: ResourceMemory
 
     @classmethod
     def none(cls, plan: Plan, resumed_a: Floats | None = None) -> Self:
@@ -95,6 +104,9 @@ class EngineMemory:
             np.full(n, -1, dtype=np.int64),
             np.full(n, NO_ROW, dtype=np.int64),
             never,
+            SurplusMemory.none(n),
+            PhaseMemory.none(n),
+            ResourceMemory.none(len(plan.site.zones)),
         )
 
 
@@ -114,7 +126,10 @@ class Decision:
         bound_s: Since when that has been so.
         bounds: Every bound of the EVSEs' own that was looked at, inf where it does not bind.
         left_a: Room left in each row when everybody has settled.
-        envelopes: The zones.
+        envelopes: The zones, and after them the surplus as one more row where anybody is on surplus.
+        phases_wanted: Phases each EVSE is to charge on; 0 where its station cannot switch.
+        resources: What batteries and inverters may do, in the order of the site's.
+        surplus_w: Power there is for the cars on surplus; ``None`` where nobody is.
     """
 
     now_s: float
@@ -129,6 +144,9 @@ class Decision:
     bounds: tuple[tuple[Reason, Floats], ...]
     left_a: Floats
     envelopes: Envelopes
+    phases_wanted: Ints
+    resources: tuple[Envelope, ...]
+    surplus_w: float | None
 
     def sending_order(self) -> Ints:
         """Indices of all EVSEs, cuts before the rest (invariant I3)."""

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from cem.core import commitment
+from cem.core import commitment, phases
 from cem.core.allocation import Request, Shares, raise_within, share
 from cem.core.asks import who_asks
 from cem.core.cycle import NO_ROW, Decision, EngineMemory, Plan
 from cem.core.explain import crowded_row, reasons
 from cem.core.headroom import Envelopes, zone_limits
 from cem.core.state import SiteState
-from cem.core.topology import Floats, Topology, counting
+from cem.core.supply import bound_resources, choose_phases, supply
+from cem.core.topology import Floats, Topology
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
 
@@ -36,8 +37,9 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     in_flight = commitment.in_flight_a(reports, memory.setpoint_a, memory.raised_s, now_s, timings)
     envelopes, zones = zone_limits(plan.zones, state, reports, in_flight, memory.zones, timings)
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
-    counted = counting(plan.topology, *commitment.phases_used(committed, plan.topology, plan.zones.wiring))
-    asks = who_asks(plan, state, memory, envelopes)
+    supplied, memory = supply(plan, state, memory, envelopes, in_flight)
+    counted, envelopes = supplied.counted, supplied.envelopes
+    asks = who_asks(plan, state, memory, envelopes, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
     running = memory.setpoint_a > 0
@@ -67,6 +69,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     left_a = room_a - counted.wired.load(occupied)
     reason, row = reasons(asks, shares, setpoint, allowed, envelopes, crowded_row(counted, plan.min_a, left_a))
     bound_s = np.where((reason == memory.reason) & (row == memory.row), memory.bound_s, now_s)
+    memory = choose_phases(plan, memory, supplied, occupied, left_a, now_s)
+    bounds_of_resources, resources = bound_resources(plan, state, memory, supplied, committed_a)
     decision = Decision(
         now_s,
         setpoint,
@@ -80,6 +84,9 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         bounds=asks.bounds,
         left_a=left_a,
         envelopes=envelopes,
+        phases_wanted=phases.commands(supplied.switching, memory.phases, committed.committed_a),
+        resources=bounds_of_resources,
+        surplus_w=supplied.surplus.power_w if supplied.modes.on_surplus.any() else None,
     )
     return decision, replace(
         memory,
@@ -88,8 +95,13 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         reason=reason,
         row=row,
         bound_s=bound_s,
+        resources=resources,
         raised_s=np.where(setpoint > memory.setpoint_a, now_s, memory.raised_s),
-        paused_s=np.where(running & (setpoint == 0) & ~np.isnan(memory.began_s) & online, now_s, memory.paused_s),
+        paused_s=np.where(
+            running & (setpoint == 0) & ~np.isnan(memory.began_s) & online & ~supplied.switching.under_way,
+            now_s,
+            memory.paused_s,
+        ),
     )
 
 

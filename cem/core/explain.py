@@ -7,6 +7,7 @@ from cem.core.asks import Asks
 from cem.core.cycle import NO_ROW
 from cem.core.headroom import CONTRACT, FALLBACK, FUSE, Envelopes
 from cem.core.reasons import Reason
+from cem.core.surplus import SURPLUS
 from cem.core.topology import Floats, Ints, Topology
 
 
@@ -23,7 +24,12 @@ def reasons(
     asks: Asks, shares: Shares, setpoint: Floats, allowed: Floats, envelopes: Envelopes, crowded: Ints
 ) -> tuple[Ints, Ints]:
     """The one limit that bound each EVSE, and its row."""
-    by_source = {FUSE: Reason.ZONE_CURRENT, CONTRACT: Reason.ZONE_POWER, FALLBACK: Reason.METER_LOST}
+    by_source = {
+        FUSE: Reason.ZONE_CURRENT,
+        CONTRACT: Reason.ZONE_POWER,
+        FALLBACK: Reason.METER_LOST,
+        SURPLUS: Reason.SURPLUS,
+    }
     of_row = np.array([by_source.get(source, Reason.EXTERNAL_LIMIT) for zone in envelopes.source for source in zone])
     refused = shares.binding == NOT_ADMITTED
     row = np.where(refused, shares.lacking, np.where(shares.binding >= 0, shares.binding, NO_ROW))

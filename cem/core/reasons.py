@@ -23,6 +23,10 @@ class Reason(IntEnum):
     NO_ROOM = 13
     RISING = 14
     AWAITING_OTHERS = 15
+    MODE_OFF = 30
+    SURPLUS_WAIT = 31
+    SURPLUS = 32
+    PHASE_SWITCH = 33
 
 
 TEXTS: dict[Reason, str] = {
@@ -42,6 +46,10 @@ TEXTS: dict[Reason, str] = {
     Reason.NO_ROOM: "a zone has no room for this EVSE's minimum",
     Reason.RISING: "rising step by step to its share",
     Reason.AWAITING_OTHERS: "its share is still drawn by others whose cut is not confirmed",
+    Reason.MODE_OFF: "switched off by its mode",
+    Reason.SURPLUS_WAIT: "waits for enough surplus",
+    Reason.SURPLUS: "the surplus is shared",
+    Reason.PHASE_SWITCH: "paused while the station switches phases",
 }
 
 

@@ -192,6 +192,32 @@ def counting(topology: Topology, phases: Bools, n_phases: Floats) -> Topology:
     return replace(topology, phases=phases, n_phases=n_phases, wired=uses(topology, phases, n_phases))
 
 
+def with_group(topology: Topology, name: str, members: Bools) -> Topology:
+    """The topology with one more group, of this cycle only, after all others.
+
+    Args:
+        topology: As counted now.
+        name: Shown where it binds.
+        members: ``(n,)`` its EVSEs.
+    """
+    own = members.nonzero()[0]
+    evse = np.concatenate((topology.evse, own))
+    scope = np.concatenate((topology.scope, np.full(own.size, len(topology.scopes), dtype=np.int64)))
+    factor = np.concatenate((topology.factor, np.ones(own.size)))
+    order = evse.argsort(kind="stable")
+    evse, scope, factor = evse[order], scope[order], factor[order]
+    rows = topology.rows + 4
+    return replace(
+        topology,
+        rows=rows,
+        scopes=(*topology.scopes, name),
+        evse=evse,
+        scope=scope,
+        factor=factor,
+        wired=_coefficients(rows, evse, scope, factor, _counts(topology.phases, topology.n_phases)),
+    )
+
+
 def room(
     topology: Topology, occupied_a: Floats, phases: Bools, cap: Floats, *, n_phases: Floats | None = None
 ) -> Floats:
