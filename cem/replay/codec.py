@@ -8,11 +8,12 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from importlib import import_module
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -47,6 +48,10 @@ def encode(value: Any) -> Any:
             return ["scalar", value.dtype.str, base64.b64encode(value.tobytes()).decode()]
         case datetime():
             return ["time", value.isoformat()]
+        case ZoneInfo(key=str(key)):
+            return ["zone", key]
+        case _ if value is UTC:
+            return ["zone", "UTC"]
         case tuple() if hasattr(value, "_fields"):
             return ["named", _name(type(value)), *map(encode, value)]
         case tuple():
@@ -81,6 +86,8 @@ def decode(data: Any, like: Any = None) -> Any:
             return np.frombuffer(base64.b64decode(text), dtype=kind)[0]
         case ["time", str(text)]:
             return datetime.fromisoformat(text)
+        case ["zone", str(key)]:
+            return UTC if key == "UTC" else _zone(key)
         case ["named", str(name), *values]:
             return _class(name)(*map(decode, values))
         case ["tuple", *values]:
@@ -95,6 +102,13 @@ def decode(data: Any, like: Any = None) -> Any:
         case _ if type(data) in _PLAIN:
             return data
     raise CemError("a recording holds a value that this version cannot read")
+
+
+def _zone(key: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(key)
+    except (KeyError, ValueError) as error:
+        raise CemError(f"a recording names the time zone {key!r}, which this machine does not know") from error
 
 
 def _rebuild(kind: type[Any], found: dict[str, Any], like: Any) -> Any:
