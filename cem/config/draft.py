@@ -9,8 +9,19 @@ from pydantic import BaseModel, ValidationError
 from cem.config.build import rotation_of
 from cem.config.models import Csms, Device, ExternalLimit, GridConnection, SiteSection, StationSection, Web, ZoneSection
 from cem.config.tree import Path
+from cem.config.typed import UNUSABLE
 
 M = TypeVar("M", bound=BaseModel)
+
+REFERENCES = {
+    ("zones", "parent"): "zones",
+    ("zones", "meter"): "devices",
+    ("devices", "zone"): "zones",
+    ("stations", "zone"): "zones",
+    ("external_limits", "zone"): "zones",
+    ("scheduled_limits", "zone"): "zones",
+}
+"""Keys that name an entry of another list."""
 
 LISTS = ("zones", "devices", "stations", "external_limits")
 
@@ -31,6 +42,9 @@ class Draft:
     Attributes:
         ids: For each list the ids written there with their indexes, readable or not: what is named there exists.
         parents: For each zone written there its index, id and parent.
+        loose_devices: Devices without their unreadable keys: for checks that no default can mislead.
+        loose_stations: Stations likewise.
+        references: For each list, key and entry the name written there, readable entry or not.
         complete: Lists in which every entry has a readable id, so that what is not named there does not exist.
     """
 
@@ -44,6 +58,9 @@ class Draft:
     web: Web | None
     ids: dict[str, tuple[tuple[int, str], ...]]
     parents: tuple[tuple[int, str, str | None], ...]
+    loose_devices: tuple[tuple[int, Device], ...]
+    loose_stations: tuple[tuple[int, StationSection], ...]
+    references: tuple[tuple[str, str, int, str], ...]
     complete: frozenset[str]
 
     @classmethod
@@ -63,6 +80,9 @@ class Draft:
             web=_one(Web, data.get("web", {})),
             ids={name: tuple(_ids(data.get(name))) for name in LISTS},
             parents=tuple(_parents(data.get("zones"))),
+            loose_devices=tuple(_many(Device, without_unusable(data.get("devices")))),
+            loose_stations=tuple(_many(StationSection, without_unusable(data.get("stations")))),
+            references=tuple(_references(data)),
             complete=frozenset(name for name in LISTS if _all_named(data.get(name, []))),
         )
 
@@ -107,6 +127,23 @@ def _many(model: type[M], data: Any) -> Iterator[tuple[int, M]]:
     for i, entry in enumerate(data if isinstance(data, list) else ()):
         if (item := _one(model, entry)) is not None:
             yield i, item
+
+
+def without_unusable(data: Any) -> Any:
+    """The data without what was reported as unreadable."""
+    if isinstance(data, dict):
+        return {key: without_unusable(value) for key, value in data.items() if value is not UNUSABLE}
+    if isinstance(data, list):
+        return [None if value is UNUSABLE else without_unusable(value) for value in data]
+    return data
+
+
+def _references(data: dict[str, Any]) -> Iterator[tuple[str, str, int, str]]:
+    for kind, key in REFERENCES:
+        entries = data.get(kind)
+        for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, dict) and isinstance(entry.get(key), str):
+                yield kind, key, i, entry[key]
 
 
 def _ids(data: Any) -> Iterator[tuple[int, str]]:

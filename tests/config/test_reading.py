@@ -327,3 +327,17 @@ def test_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
     assert found(tmp_path, spoiled(("    fallback_a: 6", "    fallback_a: 6\n    password: hunter2"))) == [
         "32:15: warning: stations[0].password: a password in the clear: write '!secret NAME' and put it into secrets.yaml"
     ]
+
+
+def test_a_misspelt_key_hides_no_other_mistake_of_its_entry(tmp_path):
+    text = spoiled(
+        ("    zone: row\n    breaker_a: 32\n    fallback_a: 6", "    zone: rwo\n    breaker_a: 10\n    fallbck_a: 6"),
+        ("    model: meter_map\n    poll_s: 1", "    model: meter_mpa\n    polls: 1"),
+    )
+    assert refused(tmp_path, text) == [
+        "20:12: devices[0].model: no device model 'meter_mpa' (did you mean 'meter_map'?)",
+        "21:5: devices[0].polls: unknown key 'polls' (did you mean 'poll_s', in s?)",
+        "29:11: stations[0].zone: no zone 'rwo' (did you mean 'row'?)",
+        "31:5: stations[0].fallbck_a: unknown key 'fallbck_a' (did you mean 'fallback_a'?)",
+        "32:28: stations[0].evses[0].max_a: EVSE 1 of station 'st-1' may draw 16 A, above the station's breaker of 10 A",
+    ]

@@ -63,7 +63,7 @@ def fallback_within_breaker(draft: Draft) -> Iterator[Finding]:
 
 
 def evse_within_breaker(draft: Draft) -> Iterator[Finding]:
-    for i, station in draft.stations:
+    for i, station in draft.loose_stations:
         for j, evse in enumerate(station.evses):
             if evse.max_a > station.breaker_a:
                 key = "max_a" if "max_a" in evse.model_fields_set else "id"
@@ -91,7 +91,7 @@ def breaker_zone_is_free(draft: Draft) -> Iterator[Finding]:
 
 
 def evse_minimum(draft: Draft) -> Iterator[Finding]:
-    for i, station in draft.stations:
+    for i, station in draft.loose_stations:
         for j, evse in enumerate(station.evses):
             path = ("stations", i, "evses", j, "min_a")
             if 0 < evse.min_a < MIN_CURRENT_A:
@@ -109,7 +109,7 @@ def evse_minimum(draft: Draft) -> Iterator[Finding]:
 
 
 def evse_phases(draft: Draft) -> Iterator[Finding]:
-    for i, station in draft.stations:
+    for i, station in draft.loose_stations:
         for j, evse in enumerate(station.evses):
             path: tuple[str | int, ...] = ("stations", i, "evses", j)
             if draft.phases < evse.phases and draft.grid:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cem.config.draft import LISTS, Draft, Finding
+from cem.config.draft import LISTS, REFERENCES, Draft, Finding
 from cem.config.scalars import did_you_mean
 
 _KINDS = {"zones": "zone", "devices": "device", "stations": "station", "external_limits": "external limit"}
@@ -28,17 +28,12 @@ def evse_ids_are_given_once(draft: Draft) -> Iterator[Finding]:
 
 
 def references_exist(draft: Draft) -> Iterator[Finding]:
-    wanted: list[tuple[tuple[str | int, ...], str, str | None]] = []
-    wanted += [(("zones", i, "parent"), "zones", parent) for i, _, parent in draft.parents]
-    wanted += [(("zones", i, "meter"), "devices", zone.meter) for i, zone in draft.zones]
-    wanted += [(("devices", i, "zone"), "zones", device.zone) for i, device in draft.devices]
-    wanted += [(("stations", i, "zone"), "zones", station.zone) for i, station in draft.stations]
-    wanted += [(("external_limits", i, "zone"), "zones", limit.zone) for i, limit in draft.limits]
-    for path, kind, name in wanted:
+    for place, key, i, name in draft.references:
+        kind = REFERENCES[place, key]
         known = draft.names(kind)
-        if name is not None and name not in known and kind in draft.complete:
+        if name not in known and kind in draft.complete:
             guess = did_you_mean(name, known) or (f"; there are: {', '.join(known[:8])}" if known else "")
-            yield Finding(path, f"no {_KINDS[kind]} '{name}'{guess}")
+            yield Finding((place, i, key), f"no {_KINDS[kind]} '{name}'{guess}")
 
 
 RULES = (ids_are_given_once, evse_ids_are_given_once, references_exist)
