@@ -1,5 +1,6 @@
 """Processes of the end-to-end tests: all start here, and all end by their own id."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from tests.e2e.controller import Controller
 from tests.e2e.demo_run import DemoProcess
 from tests.e2e.meter import MeterProcess
 
-DEMO_FILE = "test_demo.py"
 DEMO_SEED = 1
 Start = Callable[[dict], Awaitable[Controller]]
 
@@ -64,17 +64,17 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     process.kill()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The demo is judged last: it plays for two minutes in the background of the other end-to-end tests."""
-    items.sort(key=lambda item: item.path.name == DEMO_FILE)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def demo_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess | None]:
-    """One run of ``cem demo``, begun with the first end-to-end test where it will be asked for."""
-    if not any("demo_run" in item.fixturenames and item.path.name == DEMO_FILE for item in request.session.items):
-        yield None
-        return
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
+    """One run of ``cem demo``; it takes two minutes."""
     process = DemoProcess(tmp_path_factory.mktemp("demo"), DEMO_SEED)
     yield process
     process.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _demo_meanwhile(request: pytest.FixtureRequest) -> None:
+    """Where its test is due (the last of this folder), the demo plays in the background of those before it."""
+    due = any("demo_run" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if due and "PYTEST_XDIST_WORKER" not in os.environ:  # every worker knows all tests; one of them will want it
+        request.getfixturevalue("demo_run")
