@@ -23,6 +23,8 @@ async def test_c1_c4_sessions_go_on_without_the_cloud_and_it_hears_of_each_once(
             assert a.transaction == first  # the cloud's own id while it is there
             first_b = b.transaction
 
+            for noise in ("not json", "[2]", b"\x00\xff", '[9,"1",{}]'):  # a cloud out of its mind harms nobody
+                await asyncio.gather(*(operator.peers[name]._connection.send(noise) for name in ("A", "B")))
             await operator.stop()
             await controller.sees(lambda p: p["csms"]["upstream"]["lost"])
             await asyncio.gather(*(c.allows(lambda amps: amps >= 20) for c in (a, b)))  # they charge on
@@ -51,6 +53,7 @@ async def test_c1_c4_sessions_go_on_without_the_cloud_and_it_hears_of_each_once(
         assert sorted(s["station_id"] for s in await controller.sessions()) == ["A", "A", "B", "B"]
         assert len(await controller.events("csms_lost")) == len(await controller.events("csms_back")) == 1
         assert (await controller.site())["csms"]["upstream"]["lost"] is False
+        assert not controller.lines("Traceback"), controller.text()
 
 
 @pytest.mark.parametrize("kind", [Station16, Station201])

@@ -17,7 +17,8 @@ from tests.e2e.controller import Controller
 from tests.e2e.meter import ROOT
 from tests.e2e.site_files import house
 
-PAUSE_S = 20.0
+PAUSE_S = 25.0
+"""L1 allows 30 s in all; the site file of this test asks for the shortest waits there are."""
 
 
 async def test_l1_a_killed_controller_comes_back_to_its_limits_its_stations_and_their_sessions(
@@ -31,15 +32,17 @@ async def test_l1_a_killed_controller_comes_back_to_its_limits_its_stations_and_
         await controller.sees(lambda p: p["external_limits"]["dso"]["state"] == "limited")
         await asyncio.gather(*(c.allows(lambda amps: 6 <= amps <= 9) for c in (a, b)))
 
+        pauses = Pauses(a, b)
+        watching = asyncio.create_task(pauses.watch())
         controller.kill()
         killed_s = time.monotonic()
         await asyncio.sleep(1.0)
         await controller.start()
-        paused_s = asyncio.create_task(_longest_pause(a, b, seconds=12.0))
         await asyncio.gather(*(c.gets(lambda amps: amps >= 6, 30.0, killed_s) for c in (a, b)))
         picture = await controller.sees(lambda p: p["external_limits"]["dso"]["state"] == "limited")
         assert picture["external_limits"]["dso"]["value"] == 20.0
-        assert await paused_s < PAUSE_S
+        watching.cancel()
+        assert pauses.longest_s < PAUSE_S
         # a restart escapes no limit: 20 A less the house's 5 A, whatever order the stations came back in
         assert max(amps for c in (a, b) for _, amps in c.live(killed_s)) <= 9.0
         assert a.allowed_a + b.allowed_a <= 15.0
@@ -56,17 +59,22 @@ async def test_l1_a_killed_controller_comes_back_to_its_limits_its_stations_and_
         assert sorted((s["station_id"], s["energy_wh"]) for s in sessions) == [("A", 1400.0), ("B", 1400.0)]
 
 
-async def _longest_pause(*chargers: Charger, seconds: float) -> float:
+class Pauses:
     """The longest time that any car was not charging."""
-    since_s, longest_s, end_s = {}, 0.0, time.monotonic() + seconds
-    while (now_s := time.monotonic()) < end_s:
-        for charger in chargers:
-            if charger.draw_a >= 6.0:
-                since_s.pop(charger.name, None)
-            else:
-                longest_s = max(longest_s, now_s - since_s.setdefault(charger.name, now_s))
-        await asyncio.sleep(0.05)
-    return longest_s
+
+    def __init__(self, *chargers: Charger) -> None:
+        self.chargers, self.longest_s = chargers, 0.0
+
+    async def watch(self) -> None:
+        since_s: dict[str, float] = {}
+        while True:
+            for charger in self.chargers:
+                if charger.draw_a >= 6.0:
+                    since_s.pop(charger.name, None)
+                else:
+                    began_s = since_s.setdefault(charger.name, time.monotonic())
+                    self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+            await asyncio.sleep(0.05)
 
 
 FUSE_A, WORST_A, RESTING_A = 63.0, 44.0, 6.0
@@ -104,12 +112,14 @@ async def test_l16_a_dead_controller_and_the_house_at_its_worst_for_ten_minutes_
             await _tell(simulated, do="plug", need_wh=1e6, **car)
         for evse in evses:
             await _tell(simulated, do="cloud_limit", station=evse.split("/")[0], limit_a=32.0)
-        # the house rests, so the cars together draw far more than the worst case would leave them
-        picture = await controller.sees(
-            lambda p: sum((e["measured_a"] or [0])[0] for e in p["evses"].values()) > 35.0, 45.0
-        )
-        assert all(e["setpoint_a"] > RESTING_A for e in picture["evses"].values()), picture["evses"]
 
+        # the house rests, so the cars together draw far more than the worst case would leave them
+        def draws_much(picture: dict) -> bool:
+            evses = picture["evses"].values()
+            drawn_a = sum((e["measured_a"] or [0.0])[0] for e in evses)
+            return drawn_a > 35.0 and all(e["setpoint_a"] > RESTING_A for e in evses)
+
+        await controller.sees(draws_much, 45.0)
         controller.kill()
         await _tell(simulated, do="worst")
         at_s = (await _ask(simulated, "fast_forwarded", do="fast_forward", seconds=DEAD_S))["t_s"]
