@@ -36,10 +36,11 @@ class Plan:
     def of(cls, site: Site, timings: Timings) -> Self:
         """From the site as built and the control timings."""
         evses = site.evses
+        zones = ZonePlan.of(site, timings)
         return cls(
             site,
-            ZonePlan.of(site),
-            flatten(site),
+            zones,
+            flatten(site, zones.groups),
             timings,
             np.array([e.min_a for e in evses], dtype=np.float64),
             np.array([e.max_a for e in evses], dtype=np.float64),
@@ -169,11 +170,13 @@ class Decision:
             reason, row = Reason.ZONE_POWER if at_row % 4 == SUM else Reason.ZONE_CURRENT, at_row
         if row == NO_ROW:
             return Binding(reason)
-        z, family = divmod(row, 4)
+        scope, family = divmod(row, 4)
+        in_zone = scope < len(plan.site.zones)
         return Binding(
             reason,
-            zone_id=plan.site.zones[z].zone_id,
+            zone_id=plan.site.zones[scope].zone_id if in_zone else None,
+            group=None if in_zone else self.counted.scopes[scope],
             family=FAMILIES[family],
-            source=self.envelopes.source[z][family],
-            room_a=float(self.envelopes.room_a[z, family]),
+            source=self.envelopes.source[scope][family].name,
+            room_a=float(self.envelopes.room_a[scope, family]),
         )

@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from cem.core import commitment, phases
-from cem.core.allocation import Request, Shares, raise_within, share
+from cem.core.allocation import Request, Shares, raise_within
 from cem.core.asks import who_asks
 from cem.core.cycle import NO_ROW, Decision, EngineMemory, Plan
 from cem.core.explain import crowded_row, reasons
-from cem.core.headroom import Envelopes, zone_limits
+from cem.core.headroom import Draws, Envelopes, zone_limits
 from cem.core.state import SiteState
 from cem.core.supply import bound_resources, choose_phases, supply
 from cem.core.topology import Floats, Topology
+from cem.core.unbalance import share_balanced
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
 
@@ -35,7 +36,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     reports = memory.reports.heard(state.evses)
     committed = commitment.update(memory.committed, state.evses, reports, memory.setpoint_a, now_s, timings)
     in_flight = commitment.in_flight_a(reports, memory.setpoint_a, memory.raised_s, now_s, timings)
-    envelopes, zones = zone_limits(plan.zones, state, reports, in_flight, memory.zones, timings)
+    draws = Draws(reports, in_flight, committed.committed_a, committed.idle, memory.setpoint_a)
+    envelopes, zones = zone_limits(plan.zones, state, draws, memory.zones, timings)
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
     supplied, memory = supply(plan, state, memory, envelopes, in_flight)
     counted, envelopes = supplied.counted, supplied.envelopes
@@ -43,7 +45,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
 
     room_a = envelopes.room_a.ravel()
     running = memory.setpoint_a > 0
-    shares = share(
+    shares = share_balanced(
         counted,
         Request(
             wants=asks.wants,
@@ -58,7 +60,9 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
             fixed_a=asks.fixed_a,
         ),
         room_a,
-        start_margin_a=timings.start_margin_a,
+        timings.start_margin_a,
+        plan.zones.unbalance_scope,
+        envelopes.balance,
     )
     setpoint, allowed = _may_send(plan, memory, shares, counted, envelopes, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line

@@ -5,10 +5,27 @@ import numpy as np
 from cem.core.allocation import EPS_A, NOT_ADMITTED, Shares
 from cem.core.asks import Asks
 from cem.core.cycle import NO_ROW
-from cem.core.headroom import CONTRACT, FALLBACK, FUSE, Envelopes
+from cem.core.headroom import Envelopes
+from cem.core.limits import Origin
 from cem.core.reasons import Reason
-from cem.core.surplus import SURPLUS
 from cem.core.topology import Floats, Ints, Topology
+
+REASON_OF = {
+    Origin.FUSE: Reason.ZONE_CURRENT,
+    Origin.CONTRACT: Reason.ZONE_POWER,
+    Origin.EXTERNAL: Reason.EXTERNAL_LIMIT,
+    Origin.SCHEDULE: Reason.SCHEDULED_LIMIT,
+    Origin.BUDGET: Reason.ENERGY_BUDGET,
+    Origin.FALLBACK: Reason.METER_LOST,
+    Origin.IMPLAUSIBLE: Reason.METER_IMPLAUSIBLE,
+    Origin.BUSBAR: Reason.BUSBAR,
+    Origin.SOURCE_LOSS: Reason.SOURCE_LOSS,
+    Origin.UNBALANCE: Reason.UNBALANCE,
+    Origin.GROUP: Reason.GROUP_LIMIT,
+    Origin.LOAD_SHED: Reason.LOAD_SHED,
+    Origin.SURPLUS: Reason.SURPLUS,
+}
+"""What a limit of each origin is called where it binds an EVSE."""
 
 
 def crowded_row(counted: Topology, min_a: Floats, left_a: Floats) -> Ints:
@@ -24,13 +41,7 @@ def reasons(
     asks: Asks, shares: Shares, setpoint: Floats, allowed: Floats, envelopes: Envelopes, crowded: Ints
 ) -> tuple[Ints, Ints]:
     """The one limit that bound each EVSE, and its row."""
-    by_source = {
-        FUSE: Reason.ZONE_CURRENT,
-        CONTRACT: Reason.ZONE_POWER,
-        FALLBACK: Reason.METER_LOST,
-        SURPLUS: Reason.SURPLUS,
-    }
-    of_row = np.array([by_source.get(source, Reason.EXTERNAL_LIMIT) for zone in envelopes.source for source in zone])
+    of_row = np.array([REASON_OF[source.origin] for scope in envelopes.source for source in scope])
     refused = shares.binding == NOT_ADMITTED
     row = np.where(refused, shares.lacking, np.where(shares.binding >= 0, shares.binding, NO_ROW))
     row = np.where(asks.wants, row, NO_ROW)

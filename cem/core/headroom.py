@@ -1,109 +1,76 @@
-"""The CEM's half: the envelope of each charging zone, from its limits and from what is measured but not ours.
-
-Feed-forward, never an integrator: other load = meter - our EVSEs as measured at the meter's own time. It counts at
-once when it rises and lets headroom rise only after it stayed low for longer than the slowest report beneath.
-
-A meter shows an EV's rise before the EV's own report does. While a raise is in flight, a rise of the meter up to what
-was granted is therefore not held to be other load (nobody is cut for it), but nothing more is raised on it either.
-Other load is never taken to be lower for it than it was known to be before.
-"""
+"""The CEM's half: the envelope of each charging zone, from its limits and from what is measured but not ours."""
 
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from cem.core.limits import Limit, LimitKind
+from cem.core import budget, schedules, step_check
+from cem.core.budget import BudgetMemory, Budgets
+from cem.core.ceilings import InForce, ceilings, in_force
+from cem.core.generation import generation
+from cem.core.limits import Limit, LimitKind, Source
 from cem.core.meter_health import MeterHealth, MeterMemory, judge
-from cem.core.observe import Reports, Wiring
-from cem.core.site import Meter, Site
+from cem.core.observe import Reports
+from cem.core.other_load import Peaks, Voltages, read_at, shown_by_meters, windows
+from cem.core.paragraph14a import too_low
 from cem.core.state import SiteState
+from cem.core.step_check import StepMemory
 from cem.core.timings import Timings
 from cem.core.topology import SUM, Bools, Floats, Ints
-from cem.core.units import HIGHEST_V, LOWEST_V
+from cem.core.unbalance import Balance, uneven_now
+from cem.core.units import HIGHEST_V
+from cem.core.zone_plan import BY_FALLBACK, BY_IMPLAUSIBLE, CONTRACT, FALLBACK, FUSE, UNBALANCE, ZonePlan
 
-FUSE, CONTRACT, FALLBACK = "fuse", "contract", "fallback"
-BUCKET_S = 2.5
-BUCKETS = 56
-"""The peak memory: the highest other load of each 2.5 s, 140 s back (two reports of the slowest station, 60 s)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ZonePlan:
-    """What headroom needs of the site, flattened once.
-
-    Attributes:
-        site: As built.
-        wiring: EVSEs on grid phases.
-        zone_of: ``(n,)`` index of each EVSE's zone.
-        parent: ``(z,)`` index of each zone's parent, -1 for the root.
-        beneath: ``(z, z)`` 1.0 where the second zone lies in the first or is it.
-        meters: For each zone its meter, or ``None``.
-    """
-
-    site: Site
-    wiring: Wiring
-    zone_of: Ints
-    parent: Ints
-    beneath: Floats
-    meters: tuple[Meter | None, ...]
-
-    @classmethod
-    def of(cls, site: Site) -> Self:
-        """From the site as built."""
-        index = {zone.zone_id: i for i, zone in enumerate(site.zones)}
-        parent = [-1 if zone.parent_id is None else index[zone.parent_id] for zone in site.zones]
-        beneath = np.eye(len(site.zones))
-        for child in range(len(site.zones) - 1, 0, -1):
-            beneath[parent[child]] += beneath[child]
-        meters = {meter.meter_id: meter for meter in site.meters}
-        return cls(
-            site,
-            Wiring.of(site),
-            np.array([index[evse.zone_id] for evse in site.evses], dtype=np.int64),
-            np.array(parent, dtype=np.int64),
-            beneath,
-            tuple(None if zone.meter_id is None else meters[zone.meter_id] for zone in site.zones),
-        )
-
-    def in_zones(self, per_evse: Floats) -> Floats:
-        """Sums of a per-EVSE value ``(n, k)`` over each zone and all beneath it: ``(z, k)``."""
-        per_zone = np.stack(
-            [
-                np.bincount(self.zone_of, weights=column, minlength=len(self.parent))
-                for column in np.ascontiguousarray(per_evse.T)
-            ],
-            axis=1,
-        )
-        return self.beneath @ per_zone
-
-    def from_above(self, flags: Bools) -> Bools:
-        """``(n,)`` whether any zone on an EVSE's way to the root is flagged."""
-        spread = flags.copy()
-        for child in range(1, len(spread)):
-            spread[child] |= spread[self.parent[child]]
-        return spread[self.zone_of]
+__all__ = ["CONTRACT", "FALLBACK", "FUSE", "UNBALANCE", "Draws", "Envelopes", "ZoneMemory", "ZonePlan", "zone_limits"]
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneMemory:
-    """What headroom remembers: meters, and the recent peaks of the load that is not ours.
+    """What headroom remembers.
 
     Attributes:
         meters: One a zone.
-        peaks: ``(z, BUCKETS, 4)`` A on L1, L2, L3 and W in total; -inf where nothing was seen.
-        bucket: Number of the 2.5 s bucket written last.
+        peaks: Of the load that is not ours.
+        budgets: Energy of the running quarter.
+        steps: Whether meters agree with what our stations do.
     """
 
     meters: tuple[MeterMemory, ...]
-    peaks: Floats
-    bucket: int
+    peaks: Peaks
+    budgets: BudgetMemory
+    steps: StepMemory
 
     @classmethod
     def none(cls, plan: ZonePlan) -> Self:
         """Before the first measurement."""
         zones = len(plan.meters)
-        return cls((MeterMemory(),) * zones, np.full((zones, BUCKETS, 4), -np.inf), -1)
+        with_budget = sum(zone.energy_budget_w is not None for zone in plan.site.zones)
+        return cls(
+            (MeterMemory(),) * zones,
+            Peaks.none(plan.scopes),
+            BudgetMemory.none(with_budget),
+            StepMemory.none(zones, len(plan.site.evses)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What headroom asks of the EVSEs, arrays ``(n,)``.
+
+    Attributes:
+        reports: What they are seen to draw, this cycle's reports included.
+        in_flight_a: How much more than reported each may be drawing because it was just raised.
+        committed_a: The most each may draw.
+        idle: ``(n, 3)`` own phases learned to be idle.
+        setpoint_a: What each was last handed.
+    """
+
+    reports: Reports
+    in_flight_a: Floats
+    committed_a: Floats
+    idle: Bools
+    setpoint_a: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,91 +78,141 @@ class Envelopes:
     """The envelope of every charging zone: what our EVSEs together may draw there.
 
     Attributes:
-        room_a: ``(z, 4)`` most current of our EVSEs together on L1, L2, L3 and their sum over the phases; inf where
-            nothing limits it; never negative means nothing is promised: 0 is no room.
-        source: For each zone and column the limit that set ``room_a``.
-        rise_room_a: ``(z, 4)`` the same with every rise of the meter held to be other load: what raises must fit in.
+        room_a: ``(s, 4)`` most current of our EVSEs together on L1, L2, L3 and their sum over the phases, zones first,
+            then groups; inf where nothing limits it; never negative means nothing is promised: 0 is no room.
+        source: For each scope and column the limit that set ``room_a``.
+        rise_room_a: ``(s, 4)`` the same with every rise of the meter held to be other load: what raises must fit in.
         limit_a: ``(z, 3)`` the zone's tightest limit per phase in force.
         limit_source: What set the tightest of them.
         limit_w: ``(z,)`` the tightest W limit, inf where none.
         measured_a: ``(z, 3)`` the meter's current, NaN where unknown or lost.
         health: For each zone its meter's health; GOOD where it has none.
+        implausible: ``(z,)`` its meter contradicts what our stations do (fault M6), and is lost for that.
         no_raise: ``(z,)`` nothing beneath may be raised now.
+        uneven: ``(n,)`` EVSEs that count in the unbalance's rows.
+        balance: What the unbalance rests on; ``None`` where none is stated or nobody measures.
+        limits: Every limit in force, those by the clock and of budgets included.
+        notices: What somebody should know of them.
     """
 
     room_a: Floats
-    source: tuple[tuple[str, str, str, str], ...]
+    source: tuple[tuple[Source, Source, Source, Source], ...]
     rise_room_a: Floats
     limit_a: Floats
     limit_source: tuple[str, ...]
     limit_w: Floats
     measured_a: Floats
     health: tuple[MeterHealth, ...]
+    implausible: Bools
     no_raise: Bools
+    uneven: Bools
+    balance: Balance | None
+    limits: tuple[Limit, ...]
+    notices: tuple[str, ...]
 
 
 def zone_limits(
-    plan: ZonePlan, state: SiteState, reports: Reports, in_flight_a: Floats, memory: ZoneMemory, timings: Timings
+    plan: ZonePlan, state: SiteState, draws: Draws, memory: ZoneMemory, timings: Timings
 ) -> tuple[Envelopes, ZoneMemory]:
     """The envelope of every zone for this cycle.
 
     Args:
         plan: The site flattened.
         state: The site as measured.
-        reports: What the EVSEs are seen to draw, this cycle's reports included.
-        in_flight_a: ``(n,)`` how much more than reported each EVSE may be drawing because it was just raised.
+        draws: What its EVSEs draw and may draw.
         memory: From the last cycle.
         timings: Hold-off and peak hold.
     """
-    meters, health = _judge_meters(plan, state, reports, memory, timings)
-    memory = replace(memory, meters=meters)
-    strict = _other_load_now(plan, state, reports, memory, health)
-    flight = plan.in_zones(plan.wiring.on_grid(np.repeat(in_flight_a[:, None], 3, axis=1)))
-    bucket = int(state.now_s // BUCKET_S)
-    memory = _turn_buckets(memory, bucket)
-    window = _windows(plan, reports, timings, state.now_s)
-    known = _peaks_within(memory, window)
-    watts = np.array([LOWEST_V if m.voltage_v is None else min(m.voltage_v[: plan.site.phases]) for m in meters])
-    flight4 = np.column_stack((flight, flight.sum(axis=1) * watts))
-    likely = np.where(np.isfinite(known), np.maximum(strict - flight4, np.minimum(strict, known)), strict)
-    memory.peaks[:, bucket % BUCKETS] = np.fmax(memory.peaks[:, bucket % BUCKETS], likely)
-    other = _peaks_within(memory, window)
-    worst = np.fmax(other, strict)
-    zones = [_envelope(plan, z, state.limits, other[z], health[z], meters[z]) for z in range(len(plan.meters))]
-    rising = [_envelope(plan, z, state.limits, worst[z], health[z], meters[z]) for z in range(len(plan.meters))]
-    envelopes = Envelopes(
-        room_a=np.array([zone.room_a for zone in zones]),
-        source=tuple(zone.source for zone in zones),
-        rise_room_a=np.array([zone.room_a for zone in rising]),
-        limit_a=np.array([zone.limit_a for zone in zones]),
-        limit_source=tuple(zone.limit_source for zone in zones),
-        limit_w=np.array([zone.limit_w for zone in zones]),
-        measured_a=np.array(
-            [
-                (np.nan,) * 3 if m.current_a is None or h is MeterHealth.LOST else m.current_a
-                for m, h in zip(meters, health, strict=True)
-            ]
-        ),
-        health=health,
-        no_raise=np.array([h is MeterHealth.HOLD for h in health], dtype=np.bool_),
+    now_s, reports = state.now_s, draws.reports
+    ours_now = np.nan_to_num(plan.wiring.on_grid(np.where(reports.fresh(now_s)[:, None], reports.last_a, 0.0)))
+    ours_a = plan.in_zones(ours_now)
+    meters, health = _judge_meters(plan, state, ours_a.sum(axis=1), memory.meters, timings)
+    window = windows(plan, reports, timings, now_s)
+    steps = _watch_steps(plan, draws, memory, meters, ours_a, window, timings, now_s)
+    implausible = steps.implausible
+    health = tuple(MeterHealth.LOST if odd else h for h, odd in zip(health, implausible.tolist(), strict=True))
+    unseen = np.array([m is None or h is MeterHealth.LOST for m, h in zip(plan.meters, health, strict=True)])
+
+    volts = Voltages.of(meters, plan.site.phases)
+    surely_a = reports.subtractable(plan.wiring, read_at(plan, meters, unseen), now_s)
+    measured, zones_now = shown_by_meters(plan, meters, unseen, surely_a, volts.lowest)
+    uneven = uneven_now(plan.wiring, reports, draws.idle, now_s)
+    balance = _balance(plan, draws, measured[0], surely_a, ours_now, uneven)
+    strict = np.full((plan.scopes, 4), np.nan)
+    strict[: len(meters)] = zones_now
+    if balance is not None:
+        strict[-1, :SUM] = balance.above_a
+
+    peaks = memory.peaks.at(now_s)
+    known = peaks.within(window)
+    flight = _in_flight(plan, draws.in_flight_a, uneven, volts.lowest)
+    likely = np.where(np.isfinite(known), np.maximum(strict - flight, np.minimum(strict, known)), strict)
+    peaks.take(likely)
+    other = peaks.within(window)
+    power_w = np.array(
+        [
+            np.nan
+            if dark or m.current_a is None
+            else (m.current_a.total * HIGHEST_V if m.power_w is None else m.power_w)
+            for m, dark in zip(meters, unseen.tolist(), strict=True)
+        ]
     )
-    return envelopes, memory
+    budgeted, budgets = budget.spend(plan, Budgets.of(plan), memory.budgets, power_w, state.utc, now_s)
+    limits = (
+        *state.limits,
+        *schedules.in_force(plan.site.schedules, plan.site.time_zone, state.utc, now_s),
+        *budgeted,
+    )
+    held = in_force(plan, limits)
+    given = generation(plan, state)
+    lost = np.array([h is MeterHealth.LOST for h in health])
+    rows = [
+        ceilings(
+            plan,
+            held,
+            load,
+            given,
+            blind=unseen | np.isnan(load[: len(meters)]).any(axis=1),
+            implausible=implausible,
+            lost=lost,
+            highest_v=volts.highest,
+        )
+        for load in (other, np.fmax(other, strict))
+    ]
+    limit_a, limit_source = _tightest(plan, held, lost, implausible)
+    envelopes = Envelopes(
+        room_a=rows[0][0],
+        source=tuple(
+            (held.sources[a], held.sources[b], held.sources[c], held.sources[d]) for a, b, c, d in rows[0][1].tolist()
+        ),
+        rise_room_a=rows[1][0],
+        limit_a=limit_a,
+        limit_source=limit_source,
+        limit_w=np.minimum(held.watts, held.load),
+        measured_a=measured,
+        health=health,
+        implausible=implausible,
+        no_raise=np.array([h is MeterHealth.HOLD for h in health], dtype=np.bool_),
+        uneven=uneven,
+        balance=balance,
+        limits=limits,
+        notices=_notices(plan, limits),
+    )
+    return envelopes, replace(memory, meters=meters, peaks=peaks, budgets=budgets, steps=steps)
 
 
 def _judge_meters(
-    plan: ZonePlan, state: SiteState, reports: Reports, memory: ZoneMemory, timings: Timings
+    plan: ZonePlan, state: SiteState, ours_a: Floats, memory: tuple[MeterMemory, ...], timings: Timings
 ) -> tuple[tuple[MeterMemory, ...], tuple[MeterHealth, ...]]:
-    drawn = np.nan_to_num(plan.wiring.on_grid(np.where(reports.fresh(state.now_s)[:, None], reports.last_a, 0.0)))
-    ours_a = plan.in_zones(drawn).sum(axis=1)
     meters, health = [], []
     for z, (meter, zone) in enumerate(zip(plan.meters, plan.site.zones, strict=True)):
         if meter is None:
-            meters.append(memory.meters[z])
+            meters.append(memory[z])
             health.append(MeterHealth.GOOD)
             continue
         kept, found = judge(
             meter,
-            memory.meters[z],
+            memory[z],
             state.measurements.get(meter.meter_id),
             ours_a=float(ours_a[z]),
             physical_max_a=max(zone.protection.rating_a, zone.busbar_a or 0.0),
@@ -207,105 +224,76 @@ def _judge_meters(
     return tuple(meters), tuple(health)
 
 
-def _other_load_now(
-    plan: ZonePlan, state: SiteState, reports: Reports, memory: ZoneMemory, health: tuple[MeterHealth, ...]
-) -> Floats:
-    """``(z, 4)`` A on each phase and W in total that the meters show beyond our EVSEs; NaN where nobody measures."""
-    read_s = np.full(len(plan.meters), np.inf)
-    for z, parent in enumerate(plan.parent.tolist()):
-        above_s = read_s[parent] if parent >= 0 else np.inf
-        own_s = memory.meters[z].taken_s if health[z] is not MeterHealth.LOST else None
-        read_s[z] = above_s if own_s is None else min(above_s, own_s)
-    beneath_a = plan.in_zones(reports.subtractable(plan.wiring, read_s[plan.zone_of], state.now_s))
-    other = np.full((len(plan.meters), 4), np.nan)
-    for z, meter in enumerate(memory.meters):
-        if plan.meters[z] is None or health[z] is MeterHealth.LOST or meter.current_a is None:
-            continue
-        volts = meter.voltage_v
-        low_v = LOWEST_V if volts is None else min(volts[: plan.site.phases])
-        meter_w = meter.power_w if meter.power_w is not None else meter.current_a.total * HIGHEST_V
-        other[z, :SUM] = np.array(meter.current_a) - beneath_a[z]
-        other[z, SUM] = meter_w - beneath_a[z].sum() * low_v
-    return other
-
-
-def _turn_buckets(memory: ZoneMemory, bucket: int) -> ZoneMemory:
-    """The peak memory with the buckets since the last cycle emptied."""
-    peaks = memory.peaks.copy()
-    for empty in range(max(memory.bucket + 1, bucket - BUCKETS + 1), bucket + 1):
-        peaks[:, empty % BUCKETS] = -np.inf
-    return replace(memory, peaks=peaks, bucket=bucket)
-
-
-def _windows(plan: ZonePlan, reports: Reports, timings: Timings, now_s: float) -> Floats:
-    """``(z,)`` seconds for which a peak holds: longer than the slowest report and meter beneath."""
-    slowest = np.zeros(len(plan.meters))
-    np.maximum.at(slowest, plan.zone_of, np.where(reports.fresh(now_s), reports.interval_s, 0.0))
-    slowest = (plan.beneath * slowest).max(axis=1, initial=0.0)
-    period = np.array([0.0 if meter is None else meter.poll_s for meter in plan.meters])
-    window: Floats = np.maximum(timings.peak_hold_s, slowest + 2 * period + BUCKET_S)
-    return window
-
-
-def _peaks_within(memory: ZoneMemory, window_s: Floats) -> Floats:
-    """``(z, 4)`` highest other load within each zone's window; NaN where nothing is known."""
-    age = (memory.bucket - np.arange(BUCKETS)) % BUCKETS
-    within = age * BUCKET_S <= window_s[:, None]
-    peak = np.where(within[:, :, None], memory.peaks, -np.inf).max(axis=1)
-    return np.where(np.isfinite(peak), peak, np.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Zone:
-    room_a: tuple[float, float, float, float]
-    source: tuple[str, str, str, str]
-    limit_a: tuple[float, float, float]
-    limit_source: str
-    limit_w: float
-
-
-def _envelope(
-    plan: ZonePlan, z: int, limits: tuple[Limit, ...], other: Floats, health: MeterHealth, meter: MeterMemory
-) -> _Zone:
-    """One zone: tightest limit per column, minus what is not ours (its worst case where nobody measures it)."""
-    zone = plan.site.zones[z]
-    here = [limit for limit in limits if limit.zone_id == zone.zone_id]
-    fuse_a = zone.protection.rating_a - zone.protection.guard_a
-    amps = [(fuse_a, FUSE)] * 3
-    for limit in here:
-        if limit.value_a is not None and limit.kind in {LimitKind.IMPORT, LimitKind.LOAD}:
-            amps = [min(held, (a, limit.source)) for held, a in zip(amps, limit.value_a, strict=True)]
-    watts = [(w, CONTRACT, LimitKind.IMPORT) for w in (zone.import_limit_w,) if w is not None]
-    watts += [
-        (limit.value_w, limit.source, limit.kind)
-        for limit in here
-        if limit.value_w is not None and limit.kind in {LimitKind.IMPORT, LimitKind.LOAD}
-    ]
-    blind = plan.meters[z] is None or health is MeterHealth.LOST or bool(np.isnan(other).any())
-    worst_a = zone.uncontrolled_max_a
-    if blind:
-        other_a, other_w = (worst_a,) * 3, worst_a * plan.site.phases * HIGHEST_V
-        high_v = HIGHEST_V
-    else:
-        # generation beneath a zone is not credited to its fuse: an inverter trips in an instant
-        other_a = tuple(max(0.0, a) for a in other[:SUM])
-        other_w = float(other[SUM])
-        high_v = HIGHEST_V if meter.voltage_v is None else max(meter.voltage_v)
-    room = [(max(0.0, a - used), source) for (a, source), used in zip(amps, other_a, strict=True)]
-    if health is MeterHealth.LOST:
-        fallback_a = zone.fallback_limit_a
-        room = [min(have, (fallback_a, FALLBACK)) for have in room]
-        amps = [min(held, (fallback_a, FALLBACK)) for held in amps]
-    total = (np.inf, "")
-    for limit_w, source, kind in watts:
-        # a LOAD limit binds what we control alone; an IMPORT limit everything, generation credited as measured
-        used_w = other_w if kind is LimitKind.IMPORT else 0.0
-        total = min(total, (max(0.0, limit_w - used_w) / high_v, source))
-    tightest = min(amps)
-    return _Zone(
-        room_a=(room[0][0], room[1][0], room[2][0], total[0]),
-        source=(room[0][1], room[1][1], room[2][1], total[1]),
-        limit_a=(amps[0][0], amps[1][0], amps[2][0]),
-        limit_source=tightest[1],
-        limit_w=min((w for w, _, _ in watts), default=np.inf),
+def _watch_steps(
+    plan: ZonePlan,
+    draws: Draws,
+    memory: ZoneMemory,
+    meters: tuple[MeterMemory, ...],
+    ours_a: Floats,
+    window: Floats,
+    timings: Timings,
+    now_s: float,
+) -> StepMemory:
+    """Whether what each meter shows moves with what our stations do; a silent meter says nothing."""
+    shown = np.full((len(meters), 3), np.nan)
+    for z, (meter, kept) in enumerate(zip(plan.meters, meters, strict=True)):
+        if meter is not None and kept.current_a is not None and kept.taken_s is not None:
+            shown[z] = kept.current_a if now_s - kept.taken_s <= meter.stale_after_s else np.nan
+    rose = (draws.setpoint_a > memory.steps.setpoint_a)[:, None].astype(np.float64)
+    feeds = np.zeros(len(meters), dtype=np.bool_)
+    for _, beneath in plan.sources:
+        feeds |= beneath
+    return step_check.watch(
+        memory.steps,
+        setpoint_a=draws.setpoint_a,
+        raised=plan.in_zones(rose)[:, 0] > 0,
+        meter_a=shown,
+        ours_a=ours_a,
+        settles_s=window[: len(meters)] + timings.reaction_s,
+        feeds=feeds,
+        now_s=now_s,
     )
+
+
+def _balance(
+    plan: ZonePlan, draws: Draws, measured_a: Floats, surely_a: Floats, seen_a: Floats, uneven: Bools
+) -> Balance | None:
+    if plan.site.unbalance_a is None or np.isnan(measured_a).any():
+        return None
+    counts = plan.wiring.counts_on
+    unseen = seen_a.max(axis=1, initial=0.0) <= 0
+    may_a = np.where(unseen, draws.committed_a, 0.0)[:, None] * counts
+    return Balance.of(measured_a, uneven, surely_a, np.maximum(seen_a, may_a))
+
+
+def _in_flight(plan: ZonePlan, in_flight_a: Floats, uneven: Bools, lowest_v: Floats) -> Floats:
+    """``(s, 4)`` how much of a rise of each scope's meter may be a raise that nobody has reported yet."""
+    flying = plan.wiring.on_grid(np.repeat(in_flight_a[:, None], 3, axis=1))
+    zones = plan.in_zones(flying)
+    flight = np.zeros((plan.scopes, 4))
+    flight[: len(zones), :SUM] = zones
+    flight[: len(zones), SUM] = zones.sum(axis=1) * lowest_v
+    if plan.site.unbalance_a is not None:
+        flight[-1, :SUM] = flying[uneven].sum(axis=0)
+    return flight
+
+
+def _tightest(plan: ZonePlan, held: InForce, lost: Bools, implausible: Bools) -> tuple[Floats, tuple[str, ...]]:
+    """``(z, 3)`` each zone's tightest limit in A, and who set the tightest of the three."""
+    limit_a, by = np.minimum(held.amps, held.ours), np.where(held.ours < held.amps, held.ours_by, held.amps_by)
+    fallback = np.where(lost, plan.fallback_a, np.inf)[:, None]
+    blind_by: Ints = np.where(implausible, BY_IMPLAUSIBLE, BY_FALLBACK)[:, None]
+    by = np.where(fallback <= limit_a, blind_by, by)
+    limit_a = np.minimum(limit_a, fallback)
+    lowest = by[np.arange(len(by)), limit_a.argmin(axis=1)]
+    return limit_a, tuple(held.sources[k].name for k in lowest.tolist())
+
+
+def _notices(plan: ZonePlan, limits: tuple[Limit, ...]) -> tuple[str, ...]:
+    """Limits on controllable load below what must be left to it."""
+    told = [
+        too_low(limit.source, limit.value_w, plan.site.least_load_w)
+        for limit in limits
+        if limit.kind is LimitKind.LOAD and limit.value_w is not None and limit.zone_id == plan.site.root.zone_id
+    ]
+    return tuple(text for text in told if text is not None)

@@ -33,6 +33,8 @@ class Origin(Enum):
     SOURCE_LOSS = auto()
     """Kept free for the largest source beneath, which may trip."""
     UNBALANCE = auto()
+    SURPLUS = auto()
+    """What cars on surplus have together."""
     GROUP = auto()
     """A limit on stations of several zones."""
     LOAD_SHED = auto()

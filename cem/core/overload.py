@@ -51,6 +51,18 @@ class TripCurve:
             return None
         return self.tau_s * math.log((end - heat) / (end - limit))
 
+    def borne_ratio(self, seconds: float, margin_used: float = 1.0) -> float:
+        """The highest load ratio that a pole at rated current bears for so long.
+
+        Args:
+            seconds: How long it lasts.
+            margin_used: Part of the margin between rated current and tripping that may be used.
+        """
+        kept = math.exp(-seconds / self.tau_s)
+        heat = 1.0 + margin_used * (self.holds**2 - 1.0)
+        ratio = math.sqrt((heat - kept) / (1.0 - kept))
+        return ratio if self.instant is None else min(ratio, 1.0 + margin_used * (self.instant - 1.0))
+
 
 _MCB_INSTANT = {"B": 3.0, "C": 5.0, "D": 10.0}
 _CURVES = {

@@ -23,6 +23,14 @@ class Reason(IntEnum):
     NO_ROOM = 13
     RISING = 14
     AWAITING_OTHERS = 15
+    SCHEDULED_LIMIT = 20
+    ENERGY_BUDGET = 21
+    GROUP_LIMIT = 22
+    UNBALANCE = 23
+    BUSBAR = 24
+    SOURCE_LOSS = 25
+    LOAD_SHED = 26
+    METER_IMPLAUSIBLE = 27
     MODE_OFF = 30
     SURPLUS_WAIT = 31
     SURPLUS = 32
@@ -41,6 +49,14 @@ TEXTS: dict[Reason, str] = {
     Reason.ZONE_POWER: "the power limit of a zone is shared",
     Reason.EXTERNAL_LIMIT: "an outside limit on a zone is shared",
     Reason.METER_LOST: "a zone's meter is lost; its fallback limit is shared",
+    Reason.SCHEDULED_LIMIT: "a limit by the clock is shared",
+    Reason.ENERGY_BUDGET: "what is left of this quarter of an hour's energy is shared",
+    Reason.GROUP_LIMIT: "a limit on a group of stations is shared",
+    Reason.UNBALANCE: "the phases at the grid connection may not differ more",
+    Reason.BUSBAR: "the busbar of a zone carries no more",
+    Reason.SOURCE_LOSS: "kept free in case a generator beneath the zone trips",
+    Reason.LOAD_SHED: "load is shed: a contact (fire alarm, generator, island mode) is active",
+    Reason.METER_IMPLAUSIBLE: "a zone's meter contradicts what the stations do; its fallback limit is shared",
     Reason.METER_STALE: "a zone's meter is late; nothing is raised until it is back",
     Reason.MINIMUM_OFF_TIME: "paused; it starts again after the minimum off time",
     Reason.NO_ROOM: "a zone has no room for this EVSE's minimum",
@@ -59,7 +75,8 @@ class Binding:
 
     Attributes:
         reason: The code.
-        zone_id: Where the limit lies; ``None`` where it is the EVSE's own.
+        zone_id: Where the limit lies; ``None`` where it is the EVSE's own or a group's.
+        group: The group it binds, which may lie in several zones; ``None`` where it is a zone's or the EVSE's own.
         family: ``L1``, ``L2``, ``L3`` or ``SUM``.
         source: Who set the limit (``fuse``, ``contract``, ``fallback``, an external limit's id).
         room_a: What all our EVSEs may draw there together.
@@ -70,6 +87,7 @@ class Binding:
     family: str | None = None
     source: str | None = None
     room_a: float | None = None
+    group: str | None = None
 
     @property
     def code(self) -> str:
@@ -79,7 +97,8 @@ class Binding:
     @property
     def text(self) -> str:
         """One sentence for people."""
-        if self.zone_id is None:
+        if self.zone_id is None and self.group is None:
             return TEXTS[self.reason]
+        where = f"group {self.group}" if self.zone_id is None else f"zone {self.zone_id}"
         phase = "all phases together" if self.family == "SUM" else self.family
-        return f"{TEXTS[self.reason]} (zone {self.zone_id}, {phase}, {self.source}, {self.room_a:.1f} A for charging)"
+        return f"{TEXTS[self.reason]} ({where}, {phase}, {self.source}, {self.room_a:.1f} A for charging)"

@@ -118,7 +118,7 @@ def resource_envelopes(
             if k not in beneath[z]:
                 continue
             here = [site.resources[i] for i in beneath[z]]
-            export_w = _export_w(site.zones[z], state.limits, site.phases, -float(held[2 * z + 1]))
+            export_w = _export_w(site.zones[z], envelopes.limits, site.phases, -float(held[2 * z + 1]))
             if export_w is not None:
                 mine_w = _part_w(export_w, resource, here, now_w)
                 lower = max(lower, (-mine_w, Why.EXPORT_LIMIT), key=lambda b: b[0])

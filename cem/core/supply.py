@@ -14,6 +14,7 @@ from cem.core.resources import Envelope, ResourceMemory, resource_envelopes
 from cem.core.state import SiteState
 from cem.core.surplus import Surplus
 from cem.core.topology import Bools, Floats, Topology, counting
+from cem.core.unbalance import weigh
 from cem.core.units import HIGHEST_V
 
 
@@ -58,7 +59,11 @@ def supply(
     switching, phase_memory = phases.observe(plan.site.evses, state.evses, memory.phases)
     used = commitment.phases_used(memory.committed, plan.topology, plan.zones.wiring)
     used = phases.on_one_phase(*used, switching, phase_memory, memory.reports, plan.zones.wiring, now_s)
-    counted = counting(plan.topology, *used)
+    scope = plan.zones.unbalance_scope
+    topology = plan.topology
+    if scope is not None:
+        topology = weigh(topology, scope, envelopes.uneven | (used[1] < plan.site.phases))
+    counted = counting(topology, *used)
     n_phases = counted.n_phases
 
     cloud_a = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses])

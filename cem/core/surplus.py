@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from cem.core.headroom import Envelopes, ZonePlan
+from cem.core.limits import Origin, Source
 from cem.core.meter_health import MeterHealth, MeterMemory
 from cem.core.modes import Modes
 from cem.core.observe import Reports
@@ -217,5 +218,5 @@ def limit(
         envelopes,
         room_a=np.vstack((envelopes.room_a, rows[0])),
         rise_room_a=np.vstack((envelopes.rise_room_a, rows[1])),
-        source=(*envelopes.source, ("", "", "", SURPLUS)),
+        source=(*envelopes.source, (Source(SURPLUS, Origin.SURPLUS),) * 4),
     )

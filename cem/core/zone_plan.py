@@ -1,0 +1,143 @@
+"""What headroom needs of the site, flattened once."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from cem.core.limits import Origin, Source
+from cem.core.observe import Wiring
+from cem.core.overload import trip_curve
+from cem.core.site import Meter, Site
+from cem.core.timings import Timings
+from cem.core.topology import Bools, Floats, Group, Ints
+
+FUSE, CONTRACT, FALLBACK = "fuse", "contract", "fallback"
+UNBALANCE = "unbalance"
+"""Name of the group that stands for the difference between the phases at the connection."""
+
+SOURCES = (
+    Source(FUSE, Origin.FUSE),
+    Source(CONTRACT, Origin.CONTRACT),
+    Source(FALLBACK, Origin.FALLBACK),
+    Source(FALLBACK, Origin.IMPLAUSIBLE),
+    Source("busbar", Origin.BUSBAR),
+    Source("generation", Origin.SOURCE_LOSS),
+    Source(UNBALANCE, Origin.UNBALANCE),
+)
+"""Sources that every site has, in the order of these indexes; groups and the cycle's limits follow."""
+BY_FUSE, BY_CONTRACT, BY_FALLBACK, BY_IMPLAUSIBLE, BY_BUSBAR, BY_SOURCE_LOSS, BY_UNBALANCE = range(7)
+
+MARGIN_USED = 0.8
+"""Part of a protecting device's trip margin that the loss of a source may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZonePlan:
+    """What headroom needs of the site, flattened once. Arrays are ``(z,)`` unless said.
+
+    Attributes:
+        site: As built.
+        wiring: EVSEs on grid phases.
+        zone_of: ``(n,)`` index of each EVSE's zone.
+        index: Zone id to index.
+        parent: Index of each zone's parent, -1 for the root.
+        beneath: ``(z, z)`` 1.0 where the second zone lies in the first or is it.
+        meters: For each zone its meter, or ``None``.
+        groups: Limits that cut across the zones: the site's, then the unbalance where one is stated.
+        scopes: Zones and groups.
+        fuse_a: Rating less what is kept free.
+        borne_a: What the protecting device bears until the EVs have followed a cut.
+        busbar_a: NaN where none is stated.
+        contract_w: inf where there is none.
+        fallback_a: For our EVSEs while blind.
+        worst_a: What is not ours, at its worst.
+        sources: Resources that may feed in, as (index, its zones as ``(z,)``).
+    """
+
+    site: Site
+    wiring: Wiring
+    zone_of: Ints
+    index: dict[str, int]
+    parent: Ints
+    beneath: Floats
+    meters: tuple[Meter | None, ...]
+    groups: tuple[Group, ...]
+    scopes: int
+    fuse_a: Floats
+    borne_a: Floats
+    busbar_a: Floats
+    contract_w: Floats
+    fallback_a: Floats
+    worst_a: Floats
+    sources: tuple[tuple[int, Bools], ...]
+
+    @classmethod
+    def of(cls, site: Site, timings: Timings | None = None) -> Self:
+        """From the site as built and how fast EVs follow."""
+        zones = site.zones
+        index = {zone.zone_id: i for i, zone in enumerate(zones)}
+        parent = [-1 if zone.parent_id is None else index[zone.parent_id] for zone in zones]
+        beneath = np.eye(len(zones))
+        for child in range(len(zones) - 1, 0, -1):
+            beneath[parent[child]] += beneath[child]
+        meters = {meter.meter_id: meter for meter in site.meters}
+        guards = tuple(None if zone.meter_id is None else meters[zone.meter_id] for zone in zones)
+        reaction_s = (timings or Timings()).reaction_s
+        groups = _groups(site)
+        return cls(
+            site,
+            Wiring.of(site),
+            np.array([index[evse.zone_id] for evse in site.evses], dtype=np.int64),
+            index,
+            np.array(parent, dtype=np.int64),
+            beneath,
+            guards,
+            groups,
+            len(zones) + len(groups),
+            np.array([zone.protection.rating_a - zone.protection.guard_a for zone in zones]),
+            np.array(
+                [
+                    zone.protection.rating_a
+                    * trip_curve(zone.protection).borne_ratio(
+                        reaction_s + 2.0 * (1.0 if meter is None else meter.poll_s) + 2.0, MARGIN_USED
+                    )
+                    for zone, meter in zip(zones, guards, strict=True)
+                ]
+            ),
+            np.array([np.nan if zone.busbar_a is None else zone.busbar_a for zone in zones]),
+            np.array([np.inf if zone.import_limit_w is None else zone.import_limit_w for zone in zones]),
+            np.array([zone.fallback_limit_a for zone in zones]),
+            np.array([zone.uncontrolled_max_a for zone in zones]),
+            tuple((r, beneath[:, index[one.zone_id]] > 0) for r, one in enumerate(site.resources)),
+        )
+
+    @property
+    def unbalance_scope(self) -> int | None:
+        """Scope of the unbalance at the connection; ``None`` where none is stated."""
+        return None if self.site.unbalance_a is None else self.scopes - 1
+
+    def in_zones(self, per_evse: Floats) -> Floats:
+        """Sums of a per-EVSE value ``(n, k)`` over each zone and all beneath it: ``(z, k)``."""
+        per_zone = np.stack(
+            [
+                np.bincount(self.zone_of, weights=column, minlength=len(self.parent))
+                for column in np.ascontiguousarray(per_evse.T)
+            ],
+            axis=1,
+        )
+        return self.beneath @ per_zone
+
+    def from_above(self, flags: Bools) -> Bools:
+        """``(n,)`` whether any zone on an EVSE's way to the root is flagged."""
+        flagged: Bools = self.beneath.T @ flags > 0
+        return flagged[self.zone_of]
+
+
+def _groups(site: Site) -> tuple[Group, ...]:
+    place = {evse.evse_id: i for i, evse in enumerate(site.evses)}
+    groups = [Group(group.group_id, tuple(place[evse_id] for evse_id in group.evse_ids)) for group in site.groups]
+    if site.unbalance_a is not None:
+        factors = tuple(1.0 if evse.phases < 3 else 0.0 for evse in site.evses)
+        groups.append(Group(UNBALANCE, tuple(range(len(site.evses))), factors))
+    return tuple(groups)
