@@ -1,7 +1,19 @@
 """The site as built, from a site file that passed every check."""
 
 from cem.config.models import Device, EvseSection, SiteFile, StationSection, ZoneSection
-from cem.core.site import Evse, Meter, Protection, Resource, ResourceKind, Site, Zone
+from cem.core.dc import input_a
+from cem.core.site import (
+    BatteryRules,
+    Evse,
+    Meter,
+    Mode,
+    Protection,
+    Resource,
+    ResourceKind,
+    Site,
+    SurplusRules,
+    Zone,
+)
 
 _RST = {"R": 0, "S": 1, "T": 2}
 _SINGLE = {"L1": 0, "L2": 1, "L3": 2}
@@ -24,6 +36,8 @@ def build_site(file: SiteFile) -> Site:
         evses=tuple(_evse(evse, station, grid.phases) for station in file.stations for evse in station.evses),
         meters=tuple(Meter(device.id, device.poll_s) for device in file.devices if device.id in guarding),
         resources=tuple(_resource(device, root_id) for device in file.devices if device.role in {"pv", "battery"}),
+        surplus=SurplusRules(**dict(file.control.surplus)),
+        battery=BatteryRules(**dict(file.control.battery)),
     )
 
 
@@ -90,18 +104,25 @@ def _breaker_zone(station: StationSection) -> Zone:
 
 
 def _evse(evse: EvseSection, station: StationSection, site_phases: int) -> Evse:
+    max_a = evse.max_a
+    if evse.dc and evse.max_w is not None:
+        max_a = min(max_a, input_a(evse.max_w, evse.phases, evse.efficiency))
     return Evse(
         evse_id=f"{station.id}/{evse.id}",
         station_id=station.id,
         zone_id=breaker_zone_id(station.id) if _shares_breaker(station) else station.zone,
         number=evse.id,
         min_a=evse.min_a,
-        max_a=evse.max_a,
+        max_a=max_a,
         phases=evse.phases,
         rotation=rotation_of(evse, site_phases),
         priority=station.priority,
         weight=station.weight,
         fallback_a=station.fallback_a,
+        mode=Mode(station.mode),
+        phase_switching=evse.phase_switching,
+        efficiency=evse.efficiency if evse.dc else None,
+        discharge_a=evse.discharge_a,
     )
 
 

@@ -7,7 +7,17 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cem.config.build import rotation_of
-from cem.config.models import Csms, Device, ExternalLimit, GridConnection, SiteSection, StationSection, Web, ZoneSection
+from cem.config.models import (
+    Control,
+    Csms,
+    Device,
+    ExternalLimit,
+    GridConnection,
+    SiteSection,
+    StationSection,
+    Web,
+    ZoneSection,
+)
 from cem.config.tree import Path
 from cem.config.typed import UNUSABLE
 
@@ -55,6 +65,7 @@ class Draft:
     stations: tuple[tuple[int, StationSection], ...]
     limits: tuple[tuple[int, ExternalLimit], ...]
     csms: Csms | None
+    control: Control | None
     web: Web | None
     ids: dict[str, tuple[tuple[int, str], ...]]
     parents: tuple[tuple[int, str, str | None], ...]
@@ -77,6 +88,7 @@ class Draft:
             stations=tuple(_many(StationSection, data.get("stations"))),
             limits=tuple(_many(ExternalLimit, data.get("external_limits"))),
             csms=_one(Csms, data.get("csms", {})),
+            control=_one(Control, data.get("control", {})),
             web=_one(Web, data.get("web", {})),
             ids={name: tuple(_ids(data.get(name))) for name in LISTS},
             parents=tuple(_parents(data.get("zones"))),

@@ -75,6 +75,48 @@ class ModbusTcp(Section):
     unit_id: int = Field(1, ge=0, le=255, description="Modbus unit (slave) behind that address.")
     timeout_s: PositiveS = Field(1.0, le=5, description="Longest wait for one answer.")
 
+    @property
+    def line(self) -> tuple[object, ...]:
+        """What devices behind the same connection have in common."""
+        return (self.kind, self.host.lower(), self.port)
+
+
+class ModbusRtu(Section):
+    """Modbus RTU on a serial port of this machine (RS-485); every device of the line names the same port."""
+
+    kind: Literal["modbus_rtu"] = Field(description="Which protocol.")
+    port: str = Field(pattern=r"^/dev/\S+$", description="Serial port, best by its lasting name in /dev/serial/by-id.")
+    baudrate: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = Field(
+        9600, description="Bits per second, the same for all devices of the line."
+    )
+    parity: Literal["N", "E", "O"] = Field("N", description="None, even or odd.")
+    stop_bits: Literal[1, 2] = Field(1, description="1 with parity, often 2 without.")
+    unit_id: int = Field(1, ge=1, le=247, description="Modbus unit (slave) on that line.")
+    timeout_s: PositiveS = Field(1.0, le=5, description="Longest wait for one answer.")
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """What devices behind the same connection have in common."""
+        return (self.kind, self.port)
+
+
+class ModbusRtuTcp(Section):
+    """Modbus RTU frames over TCP: a transparent RS-485 gateway."""
+
+    kind: Literal["modbus_rtu_tcp"] = Field(description="Which protocol.")
+    host: str = Field(min_length=1, description="Address or name of the gateway.")
+    port: Port = Field(description="TCP port of the gateway's serial line.")
+    unit_id: int = Field(1, ge=1, le=247, description="Modbus unit (slave) on that line.")
+    timeout_s: PositiveS = Field(1.0, le=5, description="Longest wait for one answer.")
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """What devices behind the same connection have in common."""
+        return (self.kind, self.host.lower(), self.port)
+
+
+ModbusConnection = ModbusTcp | ModbusRtu | ModbusRtuTcp
+
 
 class MqttBroker(Section):
     """An MQTT broker."""
@@ -85,6 +127,11 @@ class MqttBroker(Section):
     username: str | None = Field(None, description="Left out where the broker asks for none.")
     password: str | None = Field(None, description="Give it by !secret or !env.")
     tls: bool = Field(False, description="Encrypted, with the broker's certificate verified.")
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """What devices behind the same connection have in common."""
+        return (self.kind, self.host, self.port, self.username)
 
 
 class MqttValue(Section):
@@ -127,7 +174,9 @@ class Device(Section):
     zone: Identifier | None = Field(
         None, description="Zone that feeds a pv inverter, battery or household meter; root where left out."
     )
-    connection: Annotated[ModbusTcp | MqttBroker, Field(discriminator="kind")] = Field(description="How it is reached.")
+    connection: Annotated[ModbusTcp | ModbusRtu | ModbusRtuTcp | MqttBroker, Field(discriminator="kind")] = Field(
+        description="How it is reached."
+    )
     model: Identifier | None = Field(None, description="Modbus: name of a map in adapters/modbus_maps.")
     values: dict[ValueName, MqttValue] = Field(default_factory=dict, description="MQTT: where each value is found.")
     poll_s: PositiveS = Field(1.0, description="Modbus: read period. MQTT: how often a value is expected.")
@@ -150,6 +199,11 @@ class EvseSection(Section):
         "unknown",
         description="Grid phases on the EVSE's terminals; L1 to L3 for single-phase; unknown counts on every phase.",
     )
+    phase_switching: bool = Field(False, description="The station can charge on one phase of three, on command.")
+    dc: bool = Field(False, description="A DC outlet; its currents are those of its AC input.")
+    efficiency: float = Field(0.94, gt=0.5, le=1, description="Of a DC outlet: output over AC input.")
+    max_w: PowerW | None = Field(None, description="Of a DC outlet: its most output; lowers max_a.")
+    discharge_a: CurrentA = Field(0, description="Most current per phase that a car may feed back; 0: none does.")
 
 
 class StationSection(Section):
@@ -165,6 +219,11 @@ class StationSection(Section):
     )
     priority: int = Field(0, ge=0, le=9, description="Strict classes, higher first.")
     weight: float = Field(1.0, gt=0, le=100, description="Share inside its priority class.")
+    mode: Literal["fast", "min_surplus", "surplus", "off"] = Field(
+        "fast",
+        description="What its EVSEs charge from until somebody wishes otherwise: all that limits allow, the minimum "
+        "and surplus, surplus alone, or nothing. Surplus needs a meter at the root zone.",
+    )
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
     evses: tuple[EvseSection, ...] = Field(
         default=(EvseSection(),), min_length=1, description="Its EVSEs; left out: one, of three phases and 32 A."
@@ -239,8 +298,31 @@ class ExternalLimit(Section):
     release_ramp_s: float = Field(300, ge=0, le=3600, description="A released limit rises linearly over this time.")
 
 
+class Surplus(Section):
+    """When cars in mode surplus start and stop. Surplus is what would be exported if they drew nothing."""
+
+    start_w: PowerW | None = Field(None, description="Needed to start; left out: what the minimum takes, and 200 W.")
+    stop_w: PowerW | None = Field(None, description="Below this they stop; left out: what the minimum takes.")
+    start_delay_s: float = Field(60, ge=0, le=3600, description="For so long before a start.")
+    stop_delay_s: float = Field(
+        60, ge=0, le=3600, description="For so long before a stop; until then the grid tops up the minimum."
+    )
+
+
+class BatteryControl(Section):
+    """What batteries do beside the cars."""
+
+    first_below_soc_percent: float = Field(
+        100, ge=0, le=100, description="Below this charge a battery takes surplus before cars: 100 always, 0 never."
+    )
+    reserve_soc_percent: float = Field(0, ge=0, le=100, description="Below this charge it gives nothing.")
+    hold_while_fast: bool = Field(
+        False, description="While a car charges fast, a battery gives no more than the rest of the site draws."
+    )
+
+
 class Control(Section):
-    """Timings of the control loop."""
+    """How the control loop moves, and what cars and batteries charge from."""
 
     cycle_s: float = Field(1.0, ge=0.2, le=10, description="Period of the control loop.")
     raise_interval_s: float = Field(5.0, ge=1, le=300, description="At least this long between two raises of one EVSE.")
@@ -255,6 +337,8 @@ class Control(Section):
     reaction_s: float = Field(
         10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured."
     )
+    surplus: Surplus = Field(Surplus(), description="When cars in mode surplus start and stop.")
+    battery: BatteryControl = Field(BatteryControl(), description="What batteries do beside the cars.")
 
 
 class Storage(Section):
@@ -272,6 +356,11 @@ class Web(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
     port: Port = Field(8080, description="TCP port.")
+    allow_control: bool | None = Field(
+        None,
+        description="Whether modes and targets can be set over the API, which has no login; left out: only where host "
+        "is this machine alone.",
+    )
 
 
 class SiteFile(Section):

@@ -32,16 +32,19 @@ class PhaseMemory:
         wanted: Phases it is to charge on; 0 where it does not switch.
         changed_s: When that last changed.
         since_s: Since when the other number would be better; inf where it would not.
+        settled_s: When a switch was last under way.
     """
 
     wanted: Ints
     changed_s: Floats
     since_s: Floats
+    settled_s: Floats
 
     @classmethod
     def none(cls, count: int) -> Self:
         """At start-up everybody stays as it is."""
-        return cls(np.zeros(count, dtype=np.int64), np.full(count, -np.inf), np.full(count, np.inf))
+        never = np.full(count, -np.inf)
+        return cls(np.zeros(count, dtype=np.int64), never, np.full(count, np.inf), never)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Switching:
 
 
 def observe(
-    built: tuple[Evse, ...], evses: tuple[EvseState, ...], memory: PhaseMemory
+    built: tuple[Evse, ...], evses: tuple[EvseState, ...], memory: PhaseMemory, now_s: float
 ) -> tuple[Switching, PhaseMemory]:
     """Take in what the stations confirm."""
     in_force = np.array(
@@ -66,7 +69,9 @@ def observe(
         dtype=np.int64,
     )
     wanted = np.where((in_force == 0) | (memory.wanted == 0), in_force, memory.wanted)
-    return Switching(in_force, (in_force > 0) & (wanted != in_force)), replace(memory, wanted=wanted)
+    under_way = (in_force > 0) & (wanted != in_force)
+    settled_s = np.where(under_way, now_s, memory.settled_s)
+    return Switching(in_force, under_way), replace(memory, wanted=wanted, settled_s=settled_s)
 
 
 def on_one_phase(
@@ -141,12 +146,13 @@ def choose(
         since[i] = min(since[i], now_s) if would else np.inf
         if now_s - since[i] >= delay_s and now_s - changed[i] >= DWELL_S:
             wanted[i], changed[i], since[i] = better, now_s, np.inf
-    return PhaseMemory(wanted, changed, since)
+    return PhaseMemory(wanted, changed, since, memory.settled_s)
 
 
-def commands(switching: Switching, memory: PhaseMemory, still_a: Floats) -> Ints:
+def commands(switching: Switching, memory: PhaseMemory, committed_a: Floats, drawn_a: Floats) -> Ints:
     """``(n,)`` phases to tell the stations; 0 where they are not told. A switch is told once nothing flows."""
-    return np.where(switching.under_way & (still_a > 0), switching.in_force, memory.wanted)
+    flows = (committed_a > 0) | (np.nan_to_num(drawn_a) > IDLE_A)
+    return np.where(flows, switching.in_force, memory.wanted)
 
 
 @dataclass(frozen=True, slots=True)

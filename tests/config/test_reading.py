@@ -140,15 +140,15 @@ OTHERS = {
     ),
     "unknown connection": (
         ("kind: mqtt", "kind: mqqt"),
-        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, mqtt (did you mean 'mqtt'?)",
+        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt (did you mean 'mqtt'?)",
     ),
     "connection without kind": (
         ("kind: mqtt, ", ""),
-        "24:5: devices[1].connection: key 'kind' is missing: one of modbus_tcp, mqtt",
+        "24:5: devices[1].connection: key 'kind' is missing: one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt",
     ),
     "connection by a word": (
         ("{kind: mqtt, host: 10.0.0.2}", "mqtt"),
-        "24:17: devices[1].connection: wanted is a section with a key 'kind': one of modbus_tcp, mqtt",
+        "24:17: devices[1].connection: wanted is a section with a key 'kind': one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt",
     ),
     "key of another connection": (
         ("host: 10.0.0.2", "host: 10.0.0.2, unit_id: 1"),
@@ -218,7 +218,7 @@ OTHERS = {
     ),
     "empty section": (
         ("web: {port: 8080}", "web:"),
-        "47:5: web: nothing is given; wanted is a section with keys such as host, port",
+        "47:5: web: nothing is given; wanted is a section with keys such as host, port, allow_control",
     ),
     "python object": (
         ("name: Yard", "name: !!python/name:os.system x"),
@@ -248,7 +248,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     )
     assert refused(tmp_path, text) == [
         "14:28: zones[1].protection.rating_a: '32 A': write the number alone, in A: 32",
-        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, mqtt (did you mean 'mqtt'?)",
+        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt (did you mean 'mqtt'?)",
         "29:11: stations[0].zone: no zone 'rwo' (did you mean 'row'?)",
         "32:28: stations[0].evses[0].max_a: EVSE 1 of station 'st-1' may draw 16 A, above the station's breaker of 10 A",
         (
