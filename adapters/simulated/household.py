@@ -66,6 +66,8 @@ class Household:
         self._ripple_s = tuple(rng.uniform(7.0, 19.0) for _ in range(3))
         self.worst = False
         self.steps: list[LoadStep] = []
+        self._on: list[LoadStep] = []
+        self._on_from_s, self._on_until_s, self._on_of = math.inf, -math.inf, 0
         scale = max(1.0, max_a / 25.0)
         for name, power_w, on_s, an_hour in _APPLIANCES:
             start_s = rng.expovariate(an_hour / 3600)
@@ -86,10 +88,19 @@ class Household:
             base + 0.01 * self.max_w * math.sin(2 * math.pi * t_s / ripple)
             for base, ripple in zip(self._base_w, self._ripple_s, strict=True)
         ]
-        for step in self.steps:
-            if step.start_s <= t_s < step.end_s:
-                watts = [a + b for a, b in zip(watts, step.power_w, strict=True)]
+        for step in self._running(t_s):
+            watts = [a + b for a, b in zip(watts, step.power_w, strict=True)]
         return PerPhase.of(min(self.max_w, max(0.0, w)) for w in watts)
+
+    def _running(self, t_s: float) -> list[LoadStep]:
+        """Appliances that are on, looked up anew only where one is switched: a day has a thousand of them."""
+        if not self._on_from_s <= t_s < self._on_until_s or self._on_of != len(self.steps):
+            edges = [edge for step in self.steps for edge in (step.start_s, step.end_s)]
+            self._on_from_s = max((edge for edge in edges if edge <= t_s), default=-math.inf)
+            self._on_until_s = min((edge for edge in edges if edge > t_s), default=math.inf)
+            self._on_of = len(self.steps)
+            self._on = [step for step in self.steps if step.start_s <= t_s < step.end_s]
+        return self._on
 
 
 def _on_phase(phase: int, watts: float) -> PerPhase:
@@ -143,9 +154,22 @@ class Sky:
         while own and t_s < length_s:
             self._clouds.append(Cloud(t_s, rng.uniform(15.0, 60.0), rng.uniform(0.2, 0.7)))
             t_s += rng.expovariate(1 / 240)
+        self._above: list[Cloud] = []
+        self._above_from_s, self._above_until_s = math.inf, -math.inf
 
     def light(self, t_s: float) -> float:
         """0 (night) to 1 (clear noon)."""
         hour = (self._start_hour + t_s / 3600) % 24
         sun = max(0.0, math.sin(math.pi * (hour - 6.0) / 12.0))
-        return sun * (1.0 - max((cloud.shade(t_s) for cloud in self._clouds), default=0.0))
+        if sun == 0.0:
+            return 0.0
+        return sun * (1.0 - max((cloud.shade(t_s) for cloud in self._passing(t_s)), default=0.0))
+
+    def _passing(self, t_s: float) -> list[Cloud]:
+        """Clouds above, looked up anew only where one comes or goes."""
+        if not self._above_from_s <= t_s < self._above_until_s:
+            edges = [edge for cloud in self._clouds for edge in (cloud.start_s, cloud.start_s + cloud.length_s)]
+            self._above_from_s = max((edge for edge in edges if edge <= t_s), default=-math.inf)
+            self._above_until_s = min((edge for edge in edges if edge > t_s), default=math.inf)
+            self._above = [c for c in self._clouds if c.start_s <= t_s < c.start_s + c.length_s]
+        return self._above

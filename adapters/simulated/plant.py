@@ -7,6 +7,7 @@ controller is judged. Load convention: import, charging positive; production, di
 import math
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 from adapters.simulated.ev import Ev, EvType
 from adapters.simulated.household import Household, LoadStep, Sky
@@ -32,6 +33,7 @@ class ChargePoint:
         evse: As built.
         rotation: Grid phase behind each of its own phases; drawn by the seed where the site file does not know it.
         pilot_a: Current per phase that its pilot offers now; below 6 A the car pauses.
+        phases_on: Phases that its contactors close.
         ev: The car that is plugged in.
         register_wh: Its energy meter.
     """
@@ -42,6 +44,7 @@ class ChargePoint:
         rng.shuffle(wires)
         self.rotation = evse.rotation if evse.rotation is not None else tuple(wires[: evse.phases])
         self.pilot_a = 0.0
+        self.phases_on = evse.phases
         self.ev: Ev | None = None
         self.register_wh = float(rng.randrange(10_000, 900_000))
 
@@ -54,20 +57,25 @@ class ChargePoint:
         self.ev = None
 
     @property
+    def charged_wh(self) -> float:
+        """What the car that is plugged in has taken since it came; 0 without one."""
+        return 0.0 if self.ev is None else self.ev.charged_wh
+
+    @property
     def own_current_a(self) -> PerPhase:
         """Current on the EVSE's **own** phases, as its meter sees it."""
         if self.ev is None:
             return _ZERO
-        used = min(self.ev.kind.phases, self.evse.phases)
+        used = min(self.ev.kind.phases, self.evse.phases, self.phases_on)
         return PerPhase.of(self.ev.current_a if p < used else 0.0 for p in range(3))
 
     @property
     def grid_current_a(self) -> PerPhase:
         """Current on each phase of the grid."""
-        grid = [0.0, 0.0, 0.0]
+        grid, own_a = [0.0, 0.0, 0.0], self.own_current_a
         for own, wire in enumerate(self.rotation):
-            grid[wire] += self.own_current_a[own]
-        return PerPhase.of(grid)
+            grid[wire] += own_a[own]
+        return PerPhase(*grid)
 
 
 class Inverter:
@@ -81,6 +89,7 @@ class Inverter:
         capacity_wh: Battery: what it holds.
         produced_wh: Energy given since the start.
         consumed_wh: Energy taken since the start.
+        bounds_w: It was told to stay between these; load convention.
     """
 
     def __init__(self, resource: Resource) -> None:
@@ -91,6 +100,7 @@ class Inverter:
         self.capacity_wh = 2.0 * resource.max_w
         self.produced_wh = 0.0
         self.consumed_wh = 0.0
+        self.bounds_w = (-math.inf, math.inf)
 
     def step(self, wanted_w: float, dt_s: float, tau_s: float) -> None:
         """Moves towards a power with a time constant; a trip is instant."""
@@ -100,7 +110,8 @@ class Inverter:
                 wanted_w = 0.0
         else:
             wanted_w = min(0.0, wanted_w)
-        wanted_w = max(-most_w, min(most_w, wanted_w))
+        lower_w, upper_w = self.bounds_w
+        wanted_w = max(-most_w, lower_w, min(most_w, upper_w, wanted_w))
         self.power_w = wanted_w + (self.power_w - wanted_w) * math.exp(-dt_s / tau_s) if self.running else 0.0
         energy_wh = self.power_w * dt_s / 3600
         self.produced_wh += max(0.0, -energy_wh)
@@ -110,7 +121,7 @@ class Inverter:
     def current_a(self, voltage_v: float, phases: int) -> PerPhase:
         """On each phase of the grid."""
         each_a = self.power_w / voltage_v / phases
-        return PerPhase.of(each_a if p < phases else 0.0 for p in range(3))
+        return PerPhase(each_a, each_a if phases > 1 else 0.0, each_a if phases > 2 else 0.0)
 
 
 class Plant:
@@ -121,6 +132,7 @@ class Plant:
         seed: Same seed and same pilots, same plant.
         appliances: ``False``: the buildings' base load alone (the same day without outside steps).
         quiet: Times (from, to) in which no appliance is on.
+        households: ``False``: no load at all but what ``add_load`` switches on.
         sky: Light on the roofs; by the seed where left out.
         length_s: For how long appliances and clouds are laid out.
     """
@@ -132,6 +144,7 @@ class Plant:
         *,
         appliances: bool = True,
         quiet: tuple[tuple[float, float], ...] = (),
+        households: bool = True,
         sky: Sky | None = None,
         length_s: float = 3600.0,
     ) -> None:
@@ -148,7 +161,7 @@ class Plant:
         for zone in site.zones:
             children_a = sum(z.uncontrolled_max_a for z in site.zones if z.parent_id == zone.zone_id)
             own_a = zone.uncontrolled_max_a - children_a  # the site file's figure includes the children
-            if own_a > 0:
+            if own_a > 0 and households:
                 self.households[zone.zone_id] = Household(
                     hash_of(seed, zone.zone_id),
                     own_a,
@@ -165,7 +178,7 @@ class Plant:
         """Lives for ``dt_s`` seconds; any step gives the same plant but for the battery's feedback."""
         for point in self.points.values():
             if point.ev is not None:
-                point.ev.step(point.pilot_a, dt_s, self.voltage_v)
+                point.ev.step(point.pilot_a, dt_s, self.voltage_v, point.phases_on)
                 point.register_wh += point.own_current_a.total * self.voltage_v * dt_s / 3600
         net_w = self.zone_power_w(self.site.root.zone_id).total
         for inverter in self.inverters.values():
@@ -180,6 +193,41 @@ class Plant:
             self.import_wh[zone_id] += max(0.0, energy_wh)
             self.export_wh[zone_id] += max(0.0, -energy_wh)
 
+    def plug_car(
+        self, evse_id: str, *, phases: int, max_a: float, settle_s: float, draw: float, need_wh: float
+    ) -> None:
+        """A car arrives; it uses no more phases than the EVSE has."""
+        point = self.points[evse_id]
+        point.plug(EvType(min(phases, point.evse.phases), max_a, settle_s, draw, need_wh))
+
+    def unplug_car(self, evse_id: str) -> None:
+        """The car leaves."""
+        self.points[evse_id].unplug()
+
+    def set_car_max(self, evse_id: str, max_a: float) -> None:
+        """The car falls asleep (0) or wakes."""
+        ev = self.points[evse_id].ev
+        if ev is not None:
+            ev.kind = replace(ev.kind, max_a=max_a)
+
+    def trip_inverter(self, resource_id: str) -> None:
+        """An inverter gives and takes nothing from now on."""
+        self.inverters[resource_id].running = False
+
+    def power_w(self, kind: ResourceKind) -> float:
+        """All resources of one kind together, load convention."""
+        return sum(i.power_w for i in self.inverters.values() if i.resource.kind is kind)
+
+    def resource_state(self, resource_id: str) -> tuple[float, float | None]:
+        """Power of one resource, load convention, and the charge of a battery in percent."""
+        inverter = self.inverters[resource_id]
+        battery = inverter.resource.kind is ResourceKind.BATTERY
+        return inverter.power_w, 100 * inverter.soc if battery else None
+
+    def bound_resource(self, resource_id: str, lower_w: float, upper_w: float) -> None:
+        """A resource is told to stay between two powers."""
+        self.inverters[resource_id].bounds_w = (lower_w, upper_w)
+
     def add_load(self, zone_id: str, power_w: PerPhase, length_s: float) -> None:
         """A load is switched on now for a while, beyond the household's own."""
         self.extra[zone_id].append(LoadStep(self.t_s, self.t_s + length_s, power_w))
@@ -188,7 +236,8 @@ class Plant:
         """Load directly in a zone that nobody controls, on each phase."""
         household = self.households.get(zone_id)
         own = household.power_w(self.t_s) if household else _ZERO
-        extra = add(s.power_w for s in self.extra[zone_id] if s.start_s <= self.t_s < s.end_s)
+        switched = self.extra[zone_id]
+        extra = add(s.power_w for s in switched if s.start_s <= self.t_s < s.end_s) if switched else _ZERO
         return PerPhase.of(v if p < self.site.phases else 0.0 for p, v in enumerate(add((own, extra))))
 
     def zone_current_a(self, zone_id: str) -> PerPhase:
@@ -212,7 +261,7 @@ class Plant:
                 for p in range(3):
                     totals[zone_id][p] += amps[p]
                 zone_id = self._parent[zone_id]
-        self._zone_a = {zone_id: PerPhase.of(amps) for zone_id, amps in totals.items()}
+        self._zone_a = {zone_id: PerPhase(*amps) for zone_id, amps in totals.items()}
 
 
 def hash_of(seed: int, name: str) -> int:

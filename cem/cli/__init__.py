@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "cem.cli.ask:status",
     "why": "cem.cli.ask:why",
     "events": "cem.cli.ask:events",
+    "simulate": "cem.cli.simulate:simulate",
     "replay": "cem.cli.replay:replay",
     "version": "cem.cli.version:version",
 }

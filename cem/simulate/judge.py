@@ -1,9 +1,10 @@
 """What the plant's currents did to the protecting devices and the outside limits."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cem.core.overload import ThermalModel
+from cem.core.overload import TripCurve, trip_curve
 from cem.core.site import Site
 from cem.core.units import PerPhase
 
@@ -20,12 +21,14 @@ class Excess:
         worst_as: A.s of the worst single stretch.
         longest_s: The longest stretch.
         peak_ratio: Highest current over the rating.
+        peak_a: Highest current.
     """
 
     total_as: float = 0.0
     worst_as: float = 0.0
     longest_s: float = 0.0
     peak_ratio: float = 0.0
+    peak_a: float = 0.0
     _now_as: float = 0.0
     _now_s: float = 0.0
 
@@ -40,6 +43,27 @@ class Excess:
         self.longest_s = max(self.longest_s, self._now_s)
 
 
+class _Pole:
+    """One phase of one protecting device; the arithmetic of ``ThermalModel``, in place."""
+
+    __slots__ = ("_decay", "_dt_s", "curve", "excess", "heat", "rating_a")
+
+    def __init__(self, curve: TripCurve, rating_a: float) -> None:
+        self.curve, self.rating_a = curve, rating_a
+        self.excess = Excess()
+        self.heat = 0.0
+        self._dt_s = self._decay = 0.0
+
+    def trips(self, amps: float, dt_s: float) -> bool:
+        if dt_s != self._dt_s:
+            self._dt_s, self._decay = dt_s, math.exp(-dt_s / self.curve.tau_s)
+        ratio = abs(amps) / self.rating_a
+        end = ratio * ratio
+        self.heat = end + (self.heat - end) * self._decay
+        instant = self.curve.instant
+        return self.heat >= self.curve.holds**2 or (instant is not None and ratio >= instant)
+
+
 @dataclass(slots=True)
 class Judge:
     """Watches every zone and phase.
@@ -47,31 +71,49 @@ class Judge:
     Attributes:
         site: As built.
         outside_a: The outside limit in force at its source for a zone, A per phase; ``None`` for none.
-        excess: (zone, phase) to its record.
+        outside_total_a: The same as A over all phases together (a W limit at the plant's voltage).
         tripped: Devices that would have tripped, with the time.
+        over: Some limit is exceeded at this moment.
     """
 
     site: Site
     outside_a: Callable[[str], PerPhase | None]
-    excess: dict[tuple[str, int], Excess] = field(default_factory=dict)
+    outside_total_a: Callable[[str], float | None] = lambda _: None
     tripped: dict[str, float] = field(default_factory=dict)
-    _heat: dict[tuple[str, int], ThermalModel] = field(default_factory=dict)
+    over: bool = False
+    _poles: list[tuple[str, tuple[_Pole, _Pole, _Pole]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for zone in self.site.zones:
+            curve, rating_a = trip_curve(zone.protection), zone.protection.rating_a
+            poles = _Pole(curve, rating_a), _Pole(curve, rating_a), _Pole(curve, rating_a)
+            self._poles.append((zone.zone_id, poles))
 
     def watch(self, t_s: float, dt_s: float, current_a: Callable[[str], PerPhase]) -> None:
         """Take one step of the plant in."""
-        for zone in self.site.zones:
-            outside = self.outside_a(zone.zone_id)
-            rating_a = zone.protection.rating_a
-            for phase, amps in enumerate(current_a(zone.zone_id)):
-                key = zone.zone_id, phase
-                limit_a = rating_a if outside is None else min(rating_a, outside[phase])
-                record = self.excess.setdefault(key, Excess())
-                record.add(amps - limit_a, dt_s)
-                record.peak_ratio = max(record.peak_ratio, abs(amps) / rating_a)
-                heat = self._heat.get(key) or ThermalModel.of(zone.protection)
-                self._heat[key] = heat = heat.advance(amps / rating_a, dt_s)
-                if heat.tripped:
-                    self.tripped.setdefault(zone.zone_id, t_s)
+        self.over = False
+        for zone_id, poles in self._poles:
+            amps = current_a(zone_id)
+            outside = self.outside_a(zone_id)
+            total_a = self.outside_total_a(zone_id)
+            # a limit of the sum leaves the balance of the phases open: an excess is spread evenly
+            spread_a = -math.inf if total_a is None else (amps.total - total_a) / 3
+            for phase, pole in enumerate(poles):
+                now_a = amps[phase]
+                limit_a = pole.rating_a if outside is None else min(pole.rating_a, outside[phase])
+                over_a = max(now_a - limit_a, spread_a)
+                self.over |= over_a > TOLERANCE_A
+                record = pole.excess
+                record.add(over_a, dt_s)
+                if abs(now_a) > record.peak_a:
+                    record.peak_a, record.peak_ratio = abs(now_a), abs(now_a) / pole.rating_a
+                if pole.trips(now_a, dt_s):
+                    self.tripped.setdefault(zone_id, t_s)
+
+    @property
+    def excess(self) -> dict[tuple[str, int], Excess]:
+        """(zone, phase) to its record."""
+        return {(zone_id, p): pole.excess for zone_id, poles in self._poles for p, pole in enumerate(poles)}
 
     @property
     def total_as(self) -> float:

@@ -5,7 +5,7 @@ They stand for what the local CSMS and the stations do together; the protocols t
 
 from dataclasses import dataclass
 
-from cem.core.site import Evse
+from cem.core.site import Evse, Mode
 from cem.core.state import EvseState
 from cem.core.units import PerPhase
 from cem.simulate.ports import ChargePoint
@@ -21,6 +21,7 @@ class StationHabits:
         life_s: A limit lapses this long after it was last refreshed.
         refresh_s: How often the controller refreshes it.
         obeys: ``False``: it acknowledges limits and offers its maximum.
+        switch_s: From the command to charge on one phase or three until it does.
     """
 
     delay_s: float = 0.3
@@ -28,6 +29,7 @@ class StationHabits:
     life_s: float = 120.0
     refresh_s: float = 40.0
     obeys: bool = True
+    switch_s: float = 5.0
 
 
 class VirtualStation:
@@ -36,6 +38,8 @@ class VirtualStation:
     Attributes:
         online: The line to the controller is up.
         charging: A transaction is under way.
+        mode: What somebody wished.
+        target: Energy in Wh and monotonic time by which it is wanted.
     """
 
     def __init__(self, evse: Evse, point: ChargePoint, habits: StationHabits, offset_s: float = 0.0) -> None:
@@ -43,6 +47,10 @@ class VirtualStation:
         self.habits = habits
         self.online = True
         self.charging = False
+        self.mode: Mode | None = None
+        self.target: tuple[float, float] | None = None
+        self._switch: tuple[float, int] | None = None
+        self._begun_wh = 0.0
         self._point = point
         self._since_s: float | None = None
         self._pending: list[tuple[float, float]] = []
@@ -55,6 +63,7 @@ class VirtualStation:
     def begin(self, now_s: float) -> None:
         """A transaction starts, on the fallback until the first limit arrives."""
         self.charging, self._since_s = True, now_s
+        self._begun_wh = self._point.charged_wh
 
     def end(self) -> None:
         """It ends, and its limits with it."""
@@ -62,8 +71,10 @@ class VirtualStation:
         self._limit_a = None
         self._pending.clear()
 
-    def apply(self, now_s: float, limit_a: float) -> None:
-        """The controller's setpoint."""
+    def apply(self, now_s: float, limit_a: float, phases: int = 0) -> None:
+        """The controller's setpoint, and the phases to charge on where it says so."""
+        if self.online and phases not in {0, self._point.phases_on}:
+            self._switch = self._switch or (now_s + self.habits.switch_s, phases)
         if not self.online or not self.charging:
             return
         last = self._pending[-1][1] if self._pending else self._limit_a
@@ -80,6 +91,8 @@ class VirtualStation:
             self._limit_a = None
         limit_a = self.evse.fallback_a if self._limit_a is None else self._limit_a
         offer_a = limit_a if self.habits.obeys else self.evse.max_a
+        if self._switch is not None and self._switch[0] <= now_s:
+            self._point.phases_on, self._switch = self._switch[1], None
         self._point.pilot_a = offer_a if self.charging else 0.0
         report_s = self.habits.report_s
         if report_s is not None and now_s >= self._next_report_s:
@@ -107,4 +120,11 @@ class VirtualStation:
             measured_s=None if self._report is None else self._report[1],
             report_interval_s=self.habits.report_s or 10.0,
             since_s=self._since_s,
+            mode=self.mode,
+            needed_wh=None if self.target is None else max(0.0, self.target[0] - self._taken_wh()),
+            departure_s=None if self.target is None else self.target[1],
+            phases_in_force=self._point.phases_on if self.evse.phase_switching else None,
         )
+
+    def _taken_wh(self) -> float:
+        return self._point.charged_wh - self._begun_wh

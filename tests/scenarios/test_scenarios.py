@@ -12,13 +12,13 @@ SOUND = [path for path in FILES if "\nfaulty: true" not in path.read_text()]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_scenario(path, tmp_path):
-    run = run_scenario(path, tmp_path)
+def test_scenario(path):
+    run = run_scenario(path)
     assert run.failed == []
 
 
 @pytest.mark.parametrize("path", SOUND, ids=lambda path: path.stem)
-def test_the_controller_causes_no_excess_of_its_own(path, tmp_path):
-    run = run_scenario(path, tmp_path, outside=False)
+def test_the_controller_causes_no_excess_of_its_own(path):
+    run = run_scenario(path, outside=False)
     assert run.loop.judge.total_as == 0.0
     assert run.loop.judge.tripped == {}
