@@ -7,6 +7,8 @@ from cem.errors import DeviceMisconfigured
 
 KINDS = {
     "modbus_tcp": "adapters.modbus.adapter:ModbusAdapter",
+    "modbus_rtu": "adapters.modbus.adapter:ModbusAdapter",
+    "modbus_rtu_tcp": "adapters.modbus.adapter:ModbusAdapter",
     "mqtt": "adapters.mqtt:MqttAdapter",
     "opcua": "adapters.opcua:OpcUaLimitAdapter",
     "ocpp": "adapters.ocpp.server:OcppServer",

@@ -16,7 +16,7 @@ import adapters
 from adapters.modbus.maps import known_models
 from cem.clock import SystemClock
 from cem.config.loader import LoadedSite, load_site_file
-from cem.config.models import Device, ExternalLimit, ModbusTcp, SiteFile
+from cem.config.models import Device, ExternalLimit, SiteFile, Web
 from cem.control import Control, Cycle
 from cem.core.engine import Plan
 from cem.core.grid_channel import Channel
@@ -33,6 +33,7 @@ from cem.supervise import keep_running
 from cem.web.server import WebServer
 from cem.web.snapshot import SnapshotCell
 from cem.web.view import site_view, why_view
+from cem.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,8 @@ async def _serve(loaded: LoadedSite) -> int:
     stations = adapters.create("ocpp", file.csms, file.stations, site, store, clock, on_news, on_event)
     utc = clock.utc()
     recorder = _recorder(loaded, plan, directory)
+    loop = asyncio.get_running_loop()
+    wishes = Wishes(site, store, lambda: loop.call_soon_threadsafe(on_news))
     control = Control(
         plan,
         clock,
@@ -134,6 +137,7 @@ async def _serve(loaded: LoadedSite) -> int:
         cycle_s=file.control.cycle_s,
         resumed_a={grant.evse_id: grant.limit_a for grant in store.grants().values() if grant.expires_utc > utc},
         record=None if recorder is None else recorder.take,
+        wishes=wishes,
     )
     news.append(control)
     web = WebServer(
@@ -145,9 +149,9 @@ async def _serve(loaded: LoadedSite) -> int:
         sessions=store.sessions,
         events=store.events,
         version=metadata.version("cem-site-controller"),
+        wish=wishes.hand_in if _control_allowed(file.web) else None,
     )
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
@@ -182,6 +186,11 @@ def _recorder(loaded: LoadedSite, plan: Plan, directory: Path) -> Recorder | Non
         site_file_sha256=hashlib.sha256(loaded.path.read_bytes()).hexdigest(),
         max_bytes=megabytes * 1_000_000,
     )
+
+
+def _control_allowed(web: Web) -> bool:
+    """Setting modes needs no login yet, so where nobody said so it is for this machine alone."""
+    return web.host in {"127.0.0.1", "::1", "localhost"} if web.allow_control is None else web.allow_control
 
 
 def timings(file: SiteFile) -> Timings:
@@ -230,9 +239,7 @@ def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldA
     """One adapter for each connection; devices behind one address share it."""
     groups: dict[tuple[object, ...], list[Device]] = defaultdict(list)
     for device in file.devices:
-        where = device.connection
-        key = (where.host, where.port) if isinstance(where, ModbusTcp) else (where.host, where.port, where.username)
-        groups[where.kind, *key].append(device)
+        groups[device.connection.line].append(device)
     made = [_field(devices, clock, news) for devices in groups.values()]
     return made + [_limit(limit, clock, news) for limit in file.external_limits]
 

@@ -1,16 +1,28 @@
-"""Modbus TCP: every device behind one address, on one connection."""
+"""Modbus: every device behind one TCP address, gateway or serial port, on one connection."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from adapters.modbus.link import Link
+from adapters.modbus.link import Link, where_of
 from adapters.modbus.unit import LOST_AFTER, Unit
 from adapters.trouble import Trouble
-from cem.config.models import Device, ModbusTcp
+from cem.config.models import Device, ModbusConnection
 from cem.core.limits import LimitSignal
 from cem.core.state import Measurement
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceUnavailable
 from cem.ports import Clock, News
+
+WRITE_TIMEOUT_S = 10.0
+MOST_WRITES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    unit: Unit
+    name: str
+    value: float
+    done: asyncio.Future[float]
 
 
 class ModbusAdapter:
@@ -18,25 +30,26 @@ class ModbusAdapter:
 
     A device that does not answer is asked less and less often and delays the others by one time-out at most; when none
     answers, ``run`` ends with ``DeviceUnavailable`` and the supervisor takes over. The last good sample stays: its
-    age tells.
+    age tells. What is to be written goes before the next read.
 
     Args:
-        connection: Host and port; unit id and time-out are taken from each device.
-        devices: Every device behind that host and port.
+        connection: Where; unit id and time-out are taken from each device.
+        devices: Every device behind that connection.
         clock: Monotonic time.
         news: Called when a device is lost or back.
     """
 
-    def __init__(self, connection: ModbusTcp, devices: Sequence[Device], clock: Clock, news: News) -> None:
-        self.name = f"modbus {connection.host}:{connection.port}"
-        self._host = connection.host
-        self._port = connection.port
+    def __init__(self, connection: ModbusConnection, devices: Sequence[Device], clock: Clock, news: News) -> None:
+        self.name = where_of(connection)
         self._clock = clock
         epoch_s = clock.monotonic_s()
         self._units = [
             Unit(device, _modbus(device), epoch_s, Trouble(device.id, clock, news, after=LOST_AFTER))
             for device in devices
         ]
+        # One for all runs: it remembers whose answers may still be under way.
+        self._link = Link(connection, max(unit.map.connect_pause_s for unit in self._units))
+        self._writes: asyncio.Queue[_Write] = asyncio.Queue(MOST_WRITES)
 
     def measurements(self) -> Mapping[str, Measurement]:
         """The latest good sample of each device that ever gave one."""
@@ -50,13 +63,40 @@ class ModbusAdapter:
         """Devices whose last read gave no sample, and why."""
         return {unit.device.id: unit.trouble.problem for unit in self._units if unit.trouble.problem is not None}
 
+    async def write(self, device_id: str, name: str, value: float) -> float:
+        """Set one value of a device, between two reads, and read it back.
+
+        Args:
+            device_id: One of this adapter's devices.
+            name: A ``config.maps.WriteName`` that its map has.
+            value: In that name's unit; powers in load convention.
+
+        Returns:
+            What the device holds now.
+
+        Raises:
+            DeviceMisconfigured: No such device or name, or the value is outside the map's range.
+            DeviceRefused: The device refused it, or holds something else now.
+            DeviceUnavailable: It could not be asked in time; what was not sent by then is never sent.
+        """
+        unit = next((unit for unit in self._units if unit.device.id == device_id), None)
+        if unit is None:
+            raise DeviceMisconfigured(f"{device_id}: no such device behind {self.name}")
+        write = _Write(unit, name, value, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._writes.put(write)
+                return await write.done
+        except TimeoutError as error:
+            raise DeviceUnavailable(f"{device_id}: {name} could not be set within {WRITE_TIMEOUT_S:g} s") from error
+
     async def run(self) -> None:
         """Read for ever.
 
         Raises:
             DeviceUnavailable: No connection, or none of the devices answers.
         """
-        link = Link(self._host, self._port)
+        link = self._link
         now_s = self._clock.monotonic_s()
         for unit in self._units:
             unit.due_s = now_s
@@ -64,18 +104,44 @@ class ModbusAdapter:
         try:
             while True:
                 unit = min(self._units, key=lambda unit: unit.due_s)
-                await asyncio.sleep(max(0.0, unit.due_s - self._clock.monotonic_s()))
-                await self._poll(link, unit)
+                if not await self._written_before(link, unit.due_s):
+                    await self._poll(link, unit)
         finally:
             link.close()
 
-    async def _poll(self, link: Link, unit: Unit) -> None:
+    async def _written_before(self, link: Link, due_s: float) -> bool:
+        """Wait for the next read; write at once what is asked for meanwhile. True where something was written."""
+        try:
+            async with asyncio.timeout(max(0.0, due_s - self._clock.monotonic_s())):
+                write = await self._writes.get()
+        except TimeoutError:
+            return False
+        if write.done.done():  # given up by who asked: an old command is not obeyed late
+            return False
+        try:
+            await self._open(link)
+            held = await write.unit.write(link, write.name, write.value)
+        except AdapterError as error:
+            if not write.done.done():
+                write.done.set_exception(error)
+        except BaseException:
+            write.done.cancel()
+            raise
+        else:
+            if not write.done.done():
+                write.done.set_result(held)
+        return True
+
+    async def _open(self, link: Link) -> None:
         try:
             await link.open()
         except DeviceUnavailable as error:
             for each in self._units:
                 each.trouble.problem = str(error)
             raise
+
+    async def _poll(self, link: Link, unit: Unit) -> None:
+        await self._open(link)
         try:
             outcome = await unit.read(link, self._clock)
         except AdapterError as error:
@@ -94,7 +160,7 @@ class ModbusAdapter:
             unit.succeeded(outcome, now_s)
 
 
-def _modbus(device: Device) -> ModbusTcp:
-    if not isinstance(device.connection, ModbusTcp):
-        raise DeviceMisconfigured(f"{device.id}: its connection is not modbus_tcp")
+def _modbus(device: Device) -> ModbusConnection:
+    if not isinstance(device.connection, ModbusConnection):
+        raise DeviceMisconfigured(f"{device.id}: its connection is not Modbus")
     return device.connection

@@ -1,9 +1,9 @@
-"""Register words to numbers. No I/O: points in, requests out; words in, values out."""
+"""Register words to numbers and back. No I/O: points in, requests out; words in, values out."""
 
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cem.config.maps import RegisterMap, RegisterType
 
@@ -37,6 +37,8 @@ class Point:
         scale: Multiplied with the number; carries the sign.
         scale_address: Register of the power of ten, read together with the value because some devices change it.
         high_word_first: Word order of numbers wider than one register.
+        valid: Smallest and largest number, after scaling, that means anything.
+        slow: Worth reading only now and then.
     """
 
     name: str
@@ -46,6 +48,34 @@ class Point:
     scale: float = 1.0
     scale_address: int | None = None
     high_word_first: bool = True
+    valid: tuple[float, float] | None = None
+    slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WritePoint:
+    """One holding register, or a few that make one number, that may be written.
+
+    Attributes:
+        name: As in ``config.maps.WriteName``.
+        scale: Register times this is the value.
+        scale_address: Register of the power of ten, read before writing.
+        valid: Smallest and largest value, after scaling.
+        single: By function code 6 instead of 16.
+        read_back: Address and type where the value shows; ``None`` where it shows nowhere.
+        settle_s: How long the device takes until it shows there.
+    """
+
+    name: str
+    address: int
+    type: RegisterType
+    scale: float
+    valid: tuple[float, float]
+    scale_address: int | None = None
+    high_word_first: bool = True
+    single: bool = False
+    read_back: tuple[int, RegisterType] | None = None
+    settle_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +93,16 @@ class Layout:
 
     Attributes:
         points: Where two have the same name, the first that gives a number wins.
+        requests: Reads of every sample.
+        slow_requests: Reads worth making now and then.
+        writes: What may be written, by name.
     """
 
     points: tuple[Point, ...]
     requests: tuple[Request, ...]
     unsigned_currents: bool = False
+    slow_requests: tuple[Request, ...] = ()
+    writes: Mapping[str, WritePoint] = field(default_factory=dict)
 
 
 def plain_layout(device_map: RegisterMap) -> Layout:
@@ -80,12 +115,39 @@ def plain_layout(device_map: RegisterMap) -> Layout:
             type=register.type,
             scale=register.scale * sign_of(name, device_map.positive, unsigned=device_map.unsigned_currents),
             scale_address=register.scale_register,
-            high_word_first=device_map.word_order == "big",
+            high_word_first=(register.word_order or device_map.word_order) == "big",
+            valid=register.valid,
+            slow=register.poll == "slow",
         )
         for name, register in device_map.values.items()
     )
-    requests = grouped(points, max_count=device_map.max_count, max_gap=device_map.max_gap)
-    return Layout(points, requests, device_map.unsigned_currents)
+    writes = {
+        str(name): WritePoint(
+            name=name,
+            address=register.address,
+            type=register.type,
+            scale=register.scale,
+            valid=register.valid,
+            high_word_first=device_map.word_order == "big",
+            single=register.function == "single",
+            read_back=(
+                (register.address if register.read_address is None else register.read_address),
+                register.read_type or register.type,
+            )
+            if register.read_back
+            else None,
+            settle_s=register.settle_s,
+        )
+        for name, register in device_map.writes.items()
+    }
+    limits = {"max_count": device_map.max_count, "max_gap": device_map.max_gap}
+    return Layout(
+        points,
+        grouped((point for point in points if not point.slow), **limits),
+        device_map.unsigned_currents,
+        grouped((point for point in points if point.slow), **limits),
+        writes,
+    )
 
 
 def sign_of(name: str, positive: str, *, unsigned: bool) -> float:
@@ -114,28 +176,51 @@ def grouped(points: Iterable[Point], *, max_count: int, max_gap: int) -> tuple[R
 
 
 def decode(points: Iterable[Point], words: Words) -> dict[str, float]:
-    """Values by name; what is not implemented, NaN or infinite is left out (M4)."""
+    """Values by name; what is not implemented, out of its range, NaN or infinite is left out (M4)."""
     values: dict[str, float] = {}
     for point in points:
-        if point.name in values:
+        if point.name in values or (point.table, point.address) not in words:
             continue
-        number = _number(point, words)
-        exponent = 0 if point.scale_address is None else _exponent(words[point.table, point.scale_address])
-        if number is not None and exponent is not None:
-            values[point.name] = number * point.scale * 10.0**exponent
+        number = _number(point.type, point.high_word_first, words, point.table, point.address)
+        exponent = 0 if point.scale_address is None else exponent_of(words[point.table, point.scale_address])
+        if number is None or exponent is None:
+            continue
+        value = number * point.scale * 10.0**exponent
+        if point.valid is None or point.valid[0] <= value <= point.valid[1]:
+            values[point.name] = value
     return values
 
 
-def _number(point: Point, words: Words) -> float | None:
-    raw = [words[point.table, point.address + offset] for offset in range(WIDTH[point.type])]
-    if not point.high_word_first:
+def decode_words(kind: RegisterType, words: list[int], *, high_word_first: bool = True) -> float | None:
+    """One number out of its words; ``None`` where it is not implemented."""
+    return _number(kind, high_word_first, {("holding", i): word for i, word in enumerate(words)}, "holding", 0)
+
+
+def encode_words(kind: RegisterType, number: float, *, high_word_first: bool = True) -> list[int]:
+    """The words of a number; whole numbers are rounded.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    try:
+        raw = struct.pack(_FORMAT[kind], number if kind.startswith("float") else round(number))
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"{number:g} does not fit {kind}") from error
+    words = list(struct.unpack(f">{len(raw) // 2}H", raw))
+    return words if high_word_first else words[::-1]
+
+
+def _number(kind: RegisterType, high_word_first: bool, words: Words, table: str, address: int) -> float | None:
+    raw = [words[table, address + offset] for offset in range(WIDTH[kind])]
+    if not high_word_first:
         raw.reverse()
-    (number,) = struct.unpack(_FORMAT[point.type], struct.pack(f">{len(raw)}H", *raw))
-    if not math.isfinite(number) or number == _MISSING.get(point.type):
+    (number,) = struct.unpack(_FORMAT[kind], struct.pack(f">{len(raw)}H", *raw))
+    if not math.isfinite(number) or number == _MISSING.get(kind):
         return None
     return float(number)
 
 
-def _exponent(word: int) -> int | None:
+def exponent_of(word: int) -> int | None:
+    """The power of ten in a scale factor register; ``None`` where it is none."""
     exponent = word - 0x1_0000 if word >= 0x8000 else word
     return exponent if abs(exponent) <= _LARGEST_EXPONENT else None

@@ -1,15 +1,21 @@
-"""One Modbus TCP connection: one request at a time, and never an answer that belongs to an earlier one."""
+"""One Modbus connection: one request at a time, and never an answer that belongs to an earlier one."""
 
 import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
-from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
+from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from adapters.modbus.decode import Request
-from cem.errors import DeviceMisconfigured, DeviceRefused, DeviceUnavailable
+from adapters.modbus.doubt import Doubts
+from cem.config.models import ModbusConnection, ModbusRtu, ModbusTcp
+from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
 from cem.supervise import obey_cancellation
 
 # pymodbus logs every failed attempt; an outage is logged once, by the adapter or the supervisor.
@@ -34,28 +40,33 @@ _EXCEPTIONS = {
 class Link:
     """A connection that is thrown away after any doubt and opened anew.
 
-    pymodbus would match a late answer by its transaction id, but gateways exist that answer with id 0, and then the
-    answer to the last request is taken as the answer to the next. A new socket cannot carry it.
+    On TCP pymodbus would match a late answer by its transaction id, but gateways exist that answer with id 0, and then
+    the answer to the last request is taken as the answer to the next. A new socket cannot carry it. A serial line
+    can, and so can a gateway that passes RTU frames on: there ``Doubts`` says when to ask a question first whose
+    answer cannot be mistaken. A serial port stays open: closed, it would keep late bytes for its next reader.
+
+    Args:
+        connection: Where; unit id and time-out are given with every request.
+        connect_pause_s: Wait so long after connecting.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
-        self._client: AsyncModbusTcpClient | None = None
+    def __init__(self, connection: ModbusConnection, connect_pause_s: float = 0.0) -> None:
+        self.where = where_of(connection)
+        self._connection = connection
+        self._connect_pause_s = connect_pause_s
+        self._doubts = None if isinstance(connection, ModbusTcp) else Doubts()
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
 
     async def open(self) -> None:
         """Connect unless connected.
 
         Raises:
-            DeviceUnavailable: Nobody answers there.
+            DeviceUnavailable: Nobody answers there, or there is no such port.
         """
         if self._client is not None and self._client.connected:
             return
         self.close()
-        client = AsyncModbusTcpClient(
-            self._host, port=self._port, timeout=_LIBRARY_TIMEOUT_S, retries=0, reconnect_delay=0
-        )
-        self._client = client
+        self._client = client = _client(self._connection)
         connected = False
         with suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -63,10 +74,11 @@ class Link:
         obey_cancellation()
         if not connected:
             self.close()
-            raise DeviceUnavailable(
-                f"modbus {self._host}:{self._port}: no connection; check power, network cable, address and port "
-                "(many devices allow one connection only)"
-            )
+            raise DeviceUnavailable(f"{self.where}: no connection; {_ADVICE[self._connection.kind]}")
+        if isinstance(client, AsyncModbusSerialClient):
+            _flush(client)
+        if self._connect_pause_s:
+            await asyncio.sleep(self._connect_pause_s)
 
     async def read(self, unit_id: int, request: Request, timeout_s: float, device: str) -> list[int]:
         """Read registers.
@@ -82,16 +94,74 @@ class Link:
             DeviceRefused: The device answered with an exception.
             DeviceMisconfigured: The answer is not to this request; the connection is closed.
         """
-        if self._client is None:
-            raise DeviceUnavailable(f"{device}: not connected")
-        ask = self._client.read_input_registers if request.table == "input" else self._client.read_holding_registers
+        if self._doubts is not None:
+            probe = self._doubts.probe_count(unit_id, request.count, time.monotonic())
+            if probe is not None:
+                with suppress(DeviceRefused):  # an answer too, to this question or to the late one: both are short
+                    await self._read(unit_id, Request(request.table, request.address, probe), timeout_s, device)
+                self._doubts.settled(unit_id)
+        return await self._read(unit_id, request, timeout_s, device)
+
+    async def write(
+        self, unit_id: int, address: int, words: list[int], *, single: bool, timeout_s: float, device: str
+    ) -> None:
+        """Write holding registers.
+
+        Args:
+            unit_id: The device behind this connection.
+            address: The first register.
+            words: What to write.
+            single: By function code 6 instead of 16.
+            timeout_s: How long to wait for the answer.
+            device: For messages.
+
+        Raises:
+            DeviceUnavailable: No answer in time; whether it was written is not known.
+            DeviceRefused: The device answered with an exception.
+        """
+
+        async def ask(client: Any) -> Any:
+            if single and len(words) == 1:
+                return await client.write_register(address, words[0], device_id=unit_id)
+            return await client.write_registers(address, words, device_id=unit_id)
+
+        where = f"the write of holding registers {address} to {address + len(words) - 1}"
+        answer = await self._ask(ask, unit_id, where, timeout_s, device)
+        if answer.function_code not in {6, 16}:  # a late answer to a read
+            self.close()
+            raise DeviceUnavailable(f"{device}: no answer to {where}, but one to an earlier request")
+
+    async def _read(self, unit_id: int, request: Request, timeout_s: float, device: str) -> list[int]:
+        async def ask(client: Any) -> Any:
+            read = client.read_input_registers if request.table == "input" else client.read_holding_registers
+            return await read(request.address, count=request.count, device_id=unit_id)
+
         where = f"{request.table} registers {request.address} to {request.address + request.count - 1}"
         try:
+            answer = await self._ask(ask, unit_id, where, timeout_s, device)
+        except DeviceUnavailable:
+            if self._doubts is not None:
+                self._doubts.timed_out(unit_id, request.count, time.monotonic())
+            raise
+        function = 4 if request.table == "input" else 3
+        if answer.function_code != function or len(answer.registers) != request.count:
+            if self._doubts is not None:  # this was a late one, the answer to this question is still to come
+                self._doubts.timed_out(unit_id, request.count, time.monotonic())
+            self._doubt()
+            raise DeviceMisconfigured(f"{device}: the answer to {where} is not the one asked for ({answer})")
+        return list(answer.registers)
+
+    async def _ask(
+        self, ask: Callable[[Any], Awaitable[Any]], unit_id: int, where: str, timeout_s: float, device: str
+    ) -> Any:
+        if self._client is None:
+            raise DeviceUnavailable(f"{device}: not connected")
+        try:
             async with asyncio.timeout(timeout_s):
-                answer = await ask(request.address, count=request.count, device_id=unit_id)
+                answer = await ask(self._client)
             obey_cancellation()
         except TimeoutError as error:
-            self.close()
+            self._doubt()
             raise DeviceUnavailable(
                 f"{device}: no answer within {timeout_s:g} s from unit {unit_id} to {where}"
             ) from error
@@ -102,19 +172,70 @@ class Link:
             self.close()  # cancelled in the middle of a request: its answer may still come
             raise
         if isinstance(answer, ExceptionResponse):
-            text = _EXCEPTIONS.get(answer.exception_code, f"exception {answer.exception_code}")
-            if answer.exception_code in _GATEWAY:
-                raise DeviceUnavailable(f"{device}: unit {unit_id}: {text}; check its wiring and unit id")
-            raise DeviceRefused(
-                f"{device}: unit {unit_id} refuses {where}: {text}; check its model and unit id in the site file"
-            )
-        if answer.isError() or len(answer.registers) != request.count:
+            raise _refusal(answer.exception_code, unit_id, where, device)
+        if answer.isError():
             self.close()
             raise DeviceMisconfigured(f"{device}: the answer to {where} is not the one asked for ({answer})")
-        return list(answer.registers)
+        return answer
+
+    def _doubt(self) -> None:
+        """A socket may carry an answer that is not wanted any more; a serial port is kept open to hear it go by."""
+        if not isinstance(self._connection, ModbusRtu):
+            self.close()
 
     def close(self) -> None:
         """Drop the connection at once."""
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+_ADVICE = {
+    "modbus_tcp": "check power, network cable, address and port (many devices allow one connection only)",
+    "modbus_rtu_tcp": "check power, network cable, address and port (many gateways allow one connection only)",
+    "modbus_rtu": "check that the adapter is plugged in, that its name is right and that no other program uses it",
+}
+
+
+def where_of(connection: ModbusConnection) -> str:
+    """The connection, for messages."""
+    if isinstance(connection, ModbusRtu):
+        return f"modbus {connection.port}"
+    return f"modbus {connection.host}:{connection.port}"
+
+
+def _refusal(code: int, unit_id: int, where: str, device: str) -> AdapterError:
+    text = _EXCEPTIONS.get(code, f"exception {code}")
+    if code in _GATEWAY:
+        return DeviceUnavailable(f"{device}: unit {unit_id}: {text}; check its wiring and unit id")
+    return DeviceRefused(
+        f"{device}: unit {unit_id} refuses {where}: {text}; check its model and unit id in the site file"
+    )
+
+
+def _flush(client: AsyncModbusSerialClient) -> None:
+    """Forget what the port received before it was ours."""
+    transport: Any = client.ctx.transport
+    with suppress(OSError, AttributeError):
+        transport.sync_serial.reset_input_buffer()
+
+
+def _client(connection: ModbusConnection) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
+    if isinstance(connection, ModbusRtu):
+        return AsyncModbusSerialClient(
+            connection.port,
+            baudrate=connection.baudrate,
+            parity=connection.parity,
+            stopbits=connection.stop_bits,
+            timeout=_LIBRARY_TIMEOUT_S,
+            retries=0,
+            reconnect_delay=0,
+        )
+    return AsyncModbusTcpClient(
+        connection.host,
+        port=connection.port,
+        framer=FramerType.SOCKET if isinstance(connection, ModbusTcp) else FramerType.RTU,
+        timeout=_LIBRARY_TIMEOUT_S,
+        retries=0,
+        reconnect_delay=0,
+    )

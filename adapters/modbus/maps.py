@@ -1,18 +1,26 @@
 """The device maps that ship with the product."""
 
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from cem.config.maps import DeviceMap, read_map
 from cem.errors import DeviceMisconfigured
 
 FOLDER = Path(__file__).parent.parent / "modbus_maps"
+_VERIFIED = re.compile(r"^verified:\s*true\b", re.MULTILINE)
 
 
 @cache
-def known_models() -> frozenset[str]:
-    """Names a device's ``model`` may have in the site file."""
-    return frozenset(path.stem for path in FOLDER.glob("*.yaml"))
+def known_models() -> Mapping[str, bool]:
+    """Names a device's ``model`` may have in the site file, and whether each was checked against its sources.
+
+    Only that one key is looked for: ``cem check`` should not parse every map.
+    """
+    found = {path.stem: bool(_VERIFIED.search(path.read_text("utf-8"))) for path in sorted(FOLDER.glob("*.yaml"))}
+    return MappingProxyType(found)
 
 
 @cache

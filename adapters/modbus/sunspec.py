@@ -11,14 +11,17 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from adapters.modbus.decode import WIDTH, Layout, Point, Request, grouped, sign_of
-from cem.config.maps import SunSpecMap, SunSpecPick
+from adapters.modbus.decode import WIDTH, Layout, Point, Request, WritePoint, grouped, sign_of
+from cem.config.maps import RegisterType, SunSpecMap, SunSpecPick
 from cem.errors import DeviceMisconfigured, DeviceRefused
 
 BASES = (40_000, 50_000, 0)
 MARKER = [0x5375, 0x6E53]  # "SunS"
 END = 0xFFFF
 MOST_MODELS = 64  # a chain longer than this is noise
+_PLAIN: dict[str, RegisterType] = {
+    "enum16": "uint16", "bitfield16": "uint16", "count": "uint16", "enum32": "uint32", "bitfield32": "uint32",
+}  # fmt: skip
 
 Read = Callable[[Request], Awaitable[list[int]]]
 
@@ -35,7 +38,7 @@ async def discover(read: Read, device_map: SunSpecMap, device: str) -> Layout:
         DeviceMisconfigured: It speaks no SunSpec, or lacks a model the map needs.
         DeviceUnavailable: It stopped answering.
     """
-    chain = await _chain(read, device)
+    chain = await read_chain(read, device)
     points: list[Point] = []
     unsigned = False
     for pick in device_map.picks:
@@ -49,10 +52,11 @@ async def discover(read: Read, device_map: SunSpecMap, device: str) -> Layout:
             raise DeviceMisconfigured(
                 f"{device}: has SunSpec models {has} but none of {needs}; check its model in the site file and its unit id"
             )
-    return Layout(tuple(points), grouped(points, max_count=device_map.max_count, max_gap=device_map.max_gap), unsigned)
+    requests = grouped(points, max_count=device_map.max_count, max_gap=device_map.max_gap)
+    return Layout(tuple(points), requests, unsigned, writes=_writes(device_map, chain))
 
 
-async def _chain(read: Read, device: str) -> Mapping[int, tuple[int, int]]:
+async def read_chain(read: Read, device: str) -> Mapping[int, tuple[int, int]]:
     """Every model's first place in the chain: ID to address of its ID register and its length."""
     address = await _first_model(read, device)
     found: dict[int, tuple[int, int]] = {}
@@ -81,6 +85,29 @@ async def _first_model(read: Read, device: str) -> int:
     )
 
 
+def _writes(device_map: SunSpecMap, chain: Mapping[int, tuple[int, int]]) -> dict[str, WritePoint]:
+    found: dict[str, WritePoint] = {}
+    for name, write in device_map.writes.items():
+        model = next((model for model in write.points if model in chain), None)
+        if model is None:
+            continue
+        base, length = chain[model]
+        offset, kind, scale_point = _offsets(model)[write.points[model]]
+        scale_offset = _offsets(model)[scale_point][0] if scale_point else None
+        if max(offset + WIDTH[kind], (scale_offset or 0) + 1) > length + 2:
+            continue
+        found[str(name)] = WritePoint(
+            name=name,
+            address=base + offset,
+            type=kind,
+            scale=write.scale,
+            valid=write.valid,
+            scale_address=None if scale_offset is None else base + scale_offset,
+            read_back=(base + offset, kind),
+        )
+    return found
+
+
 def _points(model: int, address: int, length: int, pick: SunSpecPick) -> list[Point]:
     offsets = _offsets(model)
     points = []
@@ -103,12 +130,13 @@ def _points(model: int, address: int, length: int, pick: SunSpecPick) -> list[Po
 
 
 @cache
-def _offsets(model: int) -> Mapping[str, tuple[int, Any, str | None]]:
+def _offsets(model: int) -> Mapping[str, tuple[int, RegisterType, str | None]]:
     """Point name to its offset from the model's ID register, its type, and the name of its scale factor."""
     text = files("sunspec2").joinpath(f"models/json/model_{model}.json").read_text(encoding="utf-8")
     offset = 0
-    found: dict[str, tuple[int, Any, str | None]] = {}
+    found: dict[str, tuple[int, RegisterType, str | None]] = {}
     for point in json.loads(text)["group"]["points"]:
-        found[point["name"]] = (offset, point["type"], point.get("sf"))
+        kind: Any = point["type"]
+        found[point["name"]] = (offset, _PLAIN.get(kind, kind), point.get("sf"))
         offset += point["size"]
     return found

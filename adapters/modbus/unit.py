@@ -1,23 +1,35 @@
 """One device behind a Modbus connection: when to read it next, and what it said last."""
 
+import asyncio
 import random
 from dataclasses import dataclass
 
-from adapters.modbus.decode import Layout, Request, decode, plain_layout
+from adapters.modbus.decode import (
+    WIDTH,
+    Layout,
+    Request,
+    WritePoint,
+    decode,
+    decode_words,
+    encode_words,
+    exponent_of,
+    plain_layout,
+)
 from adapters.modbus.link import Link
 from adapters.modbus.maps import load_map
 from adapters.modbus.sunspec import discover
 from adapters.quality import QualityCheck, Sample
 from adapters.trouble import Trouble
 from cem.config.maps import RegisterMap, SunSpecMap
-from cem.config.models import Device, ModbusTcp
+from cem.config.models import Device, ModbusConnection
 from cem.core.state import Measurement
-from cem.errors import DeviceMisconfigured
+from cem.errors import DeviceMisconfigured, DeviceRefused
 from cem.ports import Clock
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 LOST_AFTER = 3  # failures in a row before it is called an outage
+SLOW_POLL_S = 30.0
 
 _random = random.SystemRandom()
 
@@ -29,10 +41,11 @@ class Unit:
     Attributes:
         due_s: Monotonic time of its next read.
         failed_this_run: It failed since the adapter's run began, and has not answered since.
+        values: What its last good or refused sample held, by name, as its map decodes it; for tools.
     """
 
     device: Device
-    connection: ModbusTcp
+    connection: ModbusConnection
     epoch_s: float
     trouble: Trouble
     due_s: float = 0.0
@@ -42,9 +55,12 @@ class Unit:
     def __post_init__(self) -> None:
         if self.device.model is None:
             raise DeviceMisconfigured(f"{self.device.id}: a modbus device needs a model in the site file")
-        self._map = load_map(self.device.model)
+        self.map = load_map(self.device.model)
+        self.values: dict[str, float] = {}
         self._check = QualityCheck(self.device)
         self._layout: Layout | None = None
+        self._slow: dict[tuple[str, int], int] = {}
+        self._slow_s = float("-inf")
 
     async def read(self, link: Link, clock: Clock) -> Measurement | str:
         """One sample, or why it counts as missing.
@@ -52,23 +68,87 @@ class Unit:
         Raises:
             AdapterError: The device or the connection failed.
         """
-
-        async def ask(request: Request) -> list[int]:
-            return await link.read(self.connection.unit_id, request, self.connection.timeout_s, self.device.id)
-
-        if self._layout is None:
-            match self._map:
-                case RegisterMap():
-                    self._layout = plain_layout(self._map)
-                case SunSpecMap():
-                    self._layout = await discover(ask, self._map, self.device.id)
+        layout = await self._known(link)
         taken_s = clock.monotonic_s()
+        words = await self._words(link, layout.requests)
+        if layout.slow_requests:
+            if taken_s - self._slow_s >= SLOW_POLL_S:
+                self._slow = await self._words(link, layout.slow_requests)
+                self._slow_s = taken_s
+            words |= self._slow
+        self.values = decode(layout.points, words)
+        return self._check.judge(Sample(taken_s, self.values, unsigned_currents=layout.unsigned_currents))
+
+    async def write(self, link: Link, name: str, value: float) -> float:
+        """Write one value and read it back.
+
+        Returns:
+            What the device holds now; the value itself where it cannot be read back.
+
+        Raises:
+            DeviceMisconfigured: The device has nothing of that name, or the value is out of its range.
+            DeviceRefused: It refused, or holds something else now.
+            DeviceUnavailable: It did not answer.
+        """
+        point, writable = (layout := await self._known(link)).writes.get(name), sorted(layout.writes)
+        if point is None:
+            offer = f"it has {', '.join(writable)}" if writable else "its map has nothing to write"
+            raise DeviceMisconfigured(f"{self.device.id}: cannot write {name!r}; {offer}")
+        low, high = point.valid
+        if not low <= value <= high:
+            raise DeviceMisconfigured(f"{self.device.id}: {name} of {value:g} is outside {low:g} to {high:g}")
+        unit_scale = await self._scale(link, point)
+        try:
+            words = encode_words(point.type, value / unit_scale, high_word_first=point.high_word_first)
+        except ValueError as error:
+            raise DeviceMisconfigured(f"{self.device.id}: {name} of {value:g}: {error}") from error
+        at = self.connection
+        await link.write(
+            at.unit_id, point.address, words, single=point.single, timeout_s=at.timeout_s, device=self.device.id
+        )
+        if point.read_back is None:
+            return value
+        if point.settle_s:
+            await asyncio.sleep(point.settle_s)
+        address, kind = point.read_back
+        held = await self._ask(link, Request("holding", address, WIDTH[kind]))
+        number = decode_words(kind, held, high_word_first=point.high_word_first)
+        if number is None or abs(number * unit_scale - value) > abs(unit_scale) * 0.501:
+            seen = "nothing" if number is None else f"{number * unit_scale:g}"
+            raise DeviceRefused(f"{self.device.id}: {name} was set to {value:g} and reads back as {seen}")
+        return number * unit_scale
+
+    async def writable(self, link: Link) -> dict[str, WritePoint]:
+        """What may be written, by name."""
+        return dict((await self._known(link)).writes)
+
+    async def _known(self, link: Link) -> Layout:
+        if self._layout is None:
+            match self.map:
+                case RegisterMap():
+                    self._layout = plain_layout(self.map)
+                case SunSpecMap():
+                    self._layout = await discover(lambda request: self._ask(link, request), self.map, self.device.id)
+        return self._layout
+
+    async def _scale(self, link: Link, point: WritePoint) -> float:
+        if point.scale_address is None:
+            return point.scale
+        (word,) = await self._ask(link, Request("holding", point.scale_address, 1))
+        exponent = exponent_of(word)
+        if exponent is None:
+            raise DeviceRefused(f"{self.device.id}: {point.name} has no scale factor now; it cannot be set")
+        return float(point.scale * 10.0**exponent)
+
+    async def _ask(self, link: Link, request: Request) -> list[int]:
+        return await link.read(self.connection.unit_id, request, self.connection.timeout_s, self.device.id)
+
+    async def _words(self, link: Link, requests: tuple[Request, ...]) -> dict[tuple[str, int], int]:
         words: dict[tuple[str, int], int] = {}
-        for request in self._layout.requests:
-            for offset, word in enumerate(await ask(request)):
+        for request in requests:
+            for offset, word in enumerate(await self._ask(link, request)):
                 words[request.table, request.address + offset] = word
-        values = decode(self._layout.points, words)
-        return self._check.judge(Sample(taken_s, values, unsigned_currents=self._layout.unsigned_currents))
+        return words
 
     def succeeded(self, measurement: Measurement, now_s: float) -> None:
         """Keep the sample; next read at the next tick."""
@@ -88,6 +168,7 @@ class Unit:
         self.failed_this_run = True
         self.trouble.bad(reason, quiet=quiet)
         self._layout = None  # it may come back as another device, or with other models
+        self._slow_s = float("-inf")
         pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(
             0.75, 1.0
         )

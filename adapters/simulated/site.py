@@ -75,8 +75,8 @@ class SimulatedSite:
         self.meters: dict[str, MqttMeter] = {}
         self._brokers: dict[int, Broker] = {}
         for device in file.devices:
-            if device.connection.kind == "modbus_tcp":
-                self.devices[device.id] = modbus_device(device, self.plant)
+            if device.connection.kind != "mqtt":
+                self.devices[device.id] = modbus_device(device, self.plant)  # over TCP only: it refuses the others
             else:
                 self.meters[device.id] = mqtt_meter(device, self.plant)
                 self._brokers.setdefault(device.connection.port, Broker(device.connection.port))

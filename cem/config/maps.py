@@ -1,10 +1,10 @@
 """Device maps: what a Modbus device has in which register, as data (``adapters/modbus_maps``)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from cem.config.models import Section, ValueName
 from cem.errors import ConfigError, Problem
@@ -14,6 +14,24 @@ MapValue = ValueName | Literal["frequency_hz"]
 
 RegisterType = Literal["int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "acc32", "acc64"]
 Address = Annotated[int, Field(ge=0, le=65_535)]
+Table = Literal["input", "holding"]
+
+SLOW_VALUES = ("energy_wh", "soc_percent")
+"""What may be read seldom: nothing that control compares with something else of the same moment."""
+
+WriteName = Literal[
+    "limit_percent", "limit_enable", "limit_revert_s", "limit_revert_percent", "limit_revert_enable",
+    "power_w", "power_enable", "power_mode", "power_revert_w", "power_revert_enable", "power_revert_s",
+    "charge_limit_w", "discharge_limit_w", "charge_percent", "discharge_percent", "storage_mode", "storage_revert_s",
+    "grid_charging", "reserve_soc_percent",
+    "current_a", "enable", "watchdog_s", "watchdog_current_a", "alive",
+]  # fmt: skip
+"""What a map may let us write; one meaning each, the same for every device.
+
+``limit_*`` curtails production; ``power_w`` sets a battery (load convention: charging positive); ``current_a`` is what a
+wallbox may draw per phase; ``*_revert_*`` and ``watchdog_*`` are what the device falls back to by itself, and when, after
+nobody wrote ``alive`` or the set-point again.
+"""
 
 
 class MapRegister(Section):
@@ -21,9 +39,46 @@ class MapRegister(Section):
 
     address: Address = Field(description="As sent in the request, counted from 0.")
     type: RegisterType
-    table: Literal["input", "holding"] | None = Field(None, description="The map's own where left out.")
+    table: Table | None = Field(None, description="The map's own where left out.")
     scale: float = Field(1.0, description="Multiplied with the number read.")
     scale_register: Address | None = Field(None, description="An int16 register with the power of ten to multiply by.")
+    word_order: Literal["big", "little"] | None = Field(None, description="The map's own where left out.")
+    valid: tuple[float, float] | None = Field(
+        None, description="After scaling; outside, the value counts as missing (the maker's own sentinels)."
+    )
+    poll: Literal["fast", "slow"] = Field("fast", description="slow: every half minute; for counters and charge.")
+
+
+class MapWrite(Section):
+    """One register that may be written."""
+
+    address: Address = Field(description="Holding register, as sent in the request, counted from 0.")
+    type: RegisterType
+    scale: float = Field(1.0, description="Register times this is the value; a negative number turns the sign.")
+    valid: tuple[float, float] = Field(description="What may be written, in our unit and sign.")
+    function: Literal["single", "multiple"] = Field("multiple", description="Function code 6 or 16.")
+    read_back: bool = Field(True, description="False where the register cannot be read and no other shows it.")
+    read_address: Address | None = Field(None, description="Where it is read back, if not where it is written.")
+    read_type: RegisterType | None = Field(None, description="Type there, if another.")
+    settle_s: float = Field(0.0, ge=0, le=10, description="How long the device takes until it reads back.")
+
+
+class MapIdentity(Section):
+    """How a scan recognises the device: registers that hold what no other device holds there."""
+
+    address: Address
+    table: Table | None = Field(None, description="The map's own where left out.")
+    words: tuple[int, ...] = Field((), description="These very words.")
+    one_of: tuple[int, ...] = Field((), description="One word that is any of these.")
+    text: str | None = Field(None, description="ASCII, two letters a register, that begins like this.")
+    low_byte_first: bool = Field(False, description="Of each register's two letters the second comes first.")
+
+    @model_validator(mode="after")
+    def one_criterion(self) -> Self:
+        """Exactly one of words, one_of and text."""
+        if sum((bool(self.words), bool(self.one_of), bool(self.text))) != 1:
+            raise ValueError("give one of words, one_of and text")
+        return self
 
 
 class SunSpecPick(Section):
@@ -36,26 +91,46 @@ class SunSpecPick(Section):
     unsigned_currents: bool = False
 
 
+class SunSpecWrite(Section):
+    """A point that may be written; the first of these models that the device has."""
+
+    points: dict[int, str] = Field(min_length=1, description="Model to the point in it.")
+    scale: float = Field(1.0, description="Point times this is the value; a negative number turns the sign.")
+    valid: tuple[float, float] = Field(description="What may be written, in our unit and sign.")
+
+
 class MapBase(Section):
     """What every map says of itself."""
 
     title: str = Field(min_length=1)
+    device: Literal["meter", "pv", "battery", "wallbox"] = Field("meter", description="What a scan proposes it for.")
     verified: bool = Field(description="Checked against the maker's document or two independent public sources.")
     sources: tuple[str, ...] = Field(min_length=1, description="Public documents the figures come from.")
     notes: str = ""
+    phases: Literal[1, 3] = 3
     max_count: int = Field(125, ge=1, le=125, description="Most registers the device gives in one request.")
     max_gap: int = Field(8, ge=0, le=100, description="Unused registers worth reading to save a request.")
+    connect_pause_s: float = Field(0.0, ge=0, le=10, description="After connecting it does not answer at once.")
 
 
 class RegisterMap(MapBase):
     """A device with fixed registers."""
 
     kind: Literal["registers"]
-    table: Literal["input", "holding"]
+    table: Table
     word_order: Literal["big", "little"] = Field("big", description="big: high word first.")
     positive: Literal["import", "export"] = Field("import", description="What the device counts as positive.")
     unsigned_currents: bool = Field(False, description="Currents are magnitudes; the power tells the direction.")
     values: dict[MapValue, MapRegister] = Field(min_length=1)
+    writes: dict[WriteName, MapWrite] = Field(default_factory=dict)
+    identify: tuple[MapIdentity, ...] = Field((), description="All must match.")
+
+    @model_validator(mode="after")
+    def only_counters_are_slow(self) -> Self:
+        """Currents and powers are always of one moment."""
+        if fast := [name for name, at in self.values.items() if at.poll == "slow" and name not in SLOW_VALUES]:
+            raise ValueError(f"only {' and '.join(SLOW_VALUES)} may be polled slowly, not {', '.join(fast)}")
+        return self
 
 
 class SunSpecMap(MapBase):
@@ -63,6 +138,7 @@ class SunSpecMap(MapBase):
 
     kind: Literal["sunspec"]
     picks: tuple[SunSpecPick, ...] = Field(min_length=1, description="An earlier pick wins where two give a value.")
+    writes: dict[WriteName, SunSpecWrite] = Field(default_factory=dict)
 
 
 DeviceMap = RegisterMap | SunSpecMap

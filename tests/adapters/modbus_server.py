@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Self
 
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -19,12 +20,13 @@ def device(unit_id: int, images: dict[int, list[int]]) -> SimDevice:
 class Server:
     """Serve devices on 127.0.0.1 inside a test."""
 
-    def __init__(self, *devices: SimDevice, port: int = 0) -> None:
+    def __init__(self, *devices: SimDevice, port: int = 0, framer: str = "socket") -> None:
         self._devices = list(devices)
+        self._framer = framer
         self.port = port
 
     async def __aenter__(self) -> Self:
-        self._server = ModbusTcpServer(self._devices, address=("127.0.0.1", self.port))
+        self._server = ModbusTcpServer(self._devices, address=("127.0.0.1", self.port), framer=FramerType(self._framer))
         await self._server.serve_forever(background=True)
         self.port = self._server.transport.sockets[0].getsockname()[1]
         return self

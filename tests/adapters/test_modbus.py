@@ -340,7 +340,13 @@ async def test_run_ends_with_a_device_error_when_nobody_answers(monkeypatch):
 
 
 def test_every_map_is_valid_and_cites_its_sources():
-    assert known_models() >= {"sunspec_meter", "sunspec_inverter", "sunspec_battery", "eastron_sdm630", "generic_meter"}
+    assert set(known_models()) >= {
+        "sunspec_meter",
+        "sunspec_inverter",
+        "sunspec_battery",
+        "eastron_sdm630",
+        "generic_meter",
+    }
     for model in known_models():
         assert load_map(model).sources
 

@@ -223,9 +223,38 @@ CASES = {
     "address twice": (
         [
             ("kind: mqtt, host: 10.0.0.2", "kind: modbus_tcp, host: 10.0.0.1"),
-            ("    values: {total_power_w: {topic: sun/w}}\n", "    model: inverter_map\n"),
+            ("    values: {total_power_w: {topic: sun/w}}\n", "    model: meter_map\n"),
         ],
-        ["24:5: devices[1].connection: device 'sun' has the address of 'gm': 10.0.0.1 port 502 unit 1"],
+        ["24:5: devices[1].connection: device 'sun' has the address and model of 'gm': 10.0.0.1 port 502 unit 1"],
+    ),
+    "unit twice on one serial line": (
+        [
+            ("kind: modbus_tcp, host: 10.0.0.1", "kind: modbus_rtu, port: /dev/ttyUSB0"),
+            ("kind: mqtt, host: 10.0.0.2", "kind: modbus_rtu, port: /dev/ttyUSB0"),
+            ("    values: {total_power_w: {topic: sun/w}}\n", "    model: meter_map\n"),
+        ],
+        ["24:5: devices[1].connection: device 'sun' has the address and model of 'gm': /dev/ttyUSB0 unit 1"],
+    ),
+    "two speeds on one serial line": (
+        [
+            ("kind: modbus_tcp, host: 10.0.0.1", "kind: modbus_rtu, port: /dev/ttyUSB0"),
+            ("kind: mqtt, host: 10.0.0.2", "kind: modbus_rtu, port: /dev/ttyUSB0, unit_id: 2, baudrate: 19200"),
+            ("    values: {total_power_w: {topic: sun/w}}\n", "    model: meter_map\n"),
+        ],
+        [
+            "24:5: devices[1].connection: device 'sun' has 19200 N 1 on /dev/ttyUSB0, 'gm' has 9600 N 1: "
+            "baudrate, parity and stop_bits are the same on one line"
+        ],
+    ),
+    "two protocols on one gateway port": (
+        [
+            ("kind: mqtt, host: 10.0.0.2", "kind: modbus_rtu_tcp, host: 10.0.0.1, port: 502, unit_id: 2"),
+            ("    values: {total_power_w: {topic: sun/w}}\n", "    model: meter_map\n"),
+        ],
+        [
+            "24:24: devices[1].connection.kind: device 'sun' speaks modbus_rtu_tcp to 10.0.0.1 port 502, "
+            "'gm' speaks modbus_tcp"
+        ],
     ),
     "modbus without model": (
         [("    model: meter_map\n", "")],

@@ -1,9 +1,9 @@
 """Devices: what each needs to be read, and what a meter needs to guard a zone."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from cem.config.draft import Draft, Finding
-from cem.config.models import ModbusTcp, MqttBroker
+from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp, MqttBroker
 from cem.config.scalars import did_you_mean, plain
 
 SLOWEST_GUARD_S = 15.0
@@ -11,24 +11,49 @@ SLOWEST_GUARD_S = 15.0
 
 
 def addresses_are_given_once(draft: Draft) -> Iterator[Finding]:
-    first: dict[tuple[str, int, int], str] = {}
+    """One unit may be several devices of ours (a hybrid's meter, PV and battery), each with a model of its own."""
+    first: dict[tuple[object, ...], str] = {}
     for i, device in draft.devices:
         at = device.connection
-        if isinstance(at, ModbusTcp):
-            address = (at.host.lower(), at.port, at.unit_id)
+        if isinstance(at, ModbusConnection):
+            address = (*at.line, at.unit_id, device.model)
             if address in first:
+                where = at.port if isinstance(at, ModbusRtu) else f"{at.host} port {at.port}"
                 yield Finding(
                     ("devices", i, "connection"),
-                    f"device '{device.id}' has the address of '{first[address]}': {at.host} port {at.port} "
-                    f"unit {at.unit_id}",
+                    f"device '{device.id}' has the address and model of '{first[address]}': {where} unit {at.unit_id}",
                 )
             first.setdefault(address, device.id)
+
+
+def lines_agree(draft: Draft) -> Iterator[Finding]:
+    """Devices on one line speak at one speed; one gateway port speaks one protocol."""
+    serial: dict[str, tuple[str, str]] = {}
+    ports: dict[tuple[str, int], tuple[str, str]] = {}
+    for i, device in draft.devices:
+        at = device.connection
+        if isinstance(at, ModbusRtu):
+            settings = f"{at.baudrate} {at.parity} {at.stop_bits}"
+            other, theirs = serial.setdefault(at.port, (device.id, settings))
+            if settings != theirs:
+                yield Finding(
+                    ("devices", i, "connection"),
+                    f"device '{device.id}' has {settings} on {at.port}, '{other}' has {theirs}: "
+                    "baudrate, parity and stop_bits are the same on one line",
+                )
+        elif isinstance(at, ModbusConnection):
+            other, kind = ports.setdefault((at.host.lower(), at.port), (device.id, at.kind))
+            if at.kind != kind:
+                yield Finding(
+                    ("devices", i, "connection", "kind"),
+                    f"device '{device.id}' speaks {at.kind} to {at.host} port {at.port}, '{other}' speaks {kind}",
+                )
 
 
 def readable(draft: Draft) -> Iterator[Finding]:
     for i, device in draft.devices:
         match device.connection:
-            case ModbusTcp() if device.model is None:
+            case ModbusTcp() | ModbusRtu() | ModbusRtuTcp() if device.model is None:
                 yield Finding(
                     ("devices", i), f"Modbus device '{device.id}' needs 'model': the name of its register map"
                 )
@@ -51,7 +76,9 @@ def topics_are_exact(draft: Draft) -> Iterator[Finding]:
 def hosts_are_hosts(draft: Draft) -> Iterator[Finding]:
     """A port or scheme in ``host`` would only show as a device that never answers."""
     places: list[tuple[tuple[str | int, ...], str]] = [
-        (("devices", i, "connection", "host"), device.connection.host) for i, device in draft.devices
+        (("devices", i, "connection", "host"), device.connection.host)
+        for i, device in draft.devices
+        if not isinstance(device.connection, ModbusRtu)
     ]
     places += [(("csms", "listen", "host"), draft.csms.listen.host)] if draft.csms else []
     places += [(("web", "host"), draft.web.host)] if draft.web else []
@@ -61,12 +88,22 @@ def hosts_are_hosts(draft: Draft) -> Iterator[Finding]:
 
 
 def models_exist(draft: Draft, known: Collection[str] | None) -> Iterator[Finding]:
+    """Where ``known`` is a mapping, its values say whether a map was checked against its sources."""
     if known is None:
         return
-    for i, device in draft.devices:
-        if isinstance(device.connection, ModbusTcp) and device.model is not None and device.model not in known:
+    for i, device in draft.loose_devices:
+        if not isinstance(device.connection, ModbusConnection) or device.model is None:
+            continue
+        if device.model not in known:
             guess = did_you_mean(device.model, sorted(known)) or f"; there are: {', '.join(sorted(known))}"
             yield Finding(("devices", i, "model"), f"no device model '{device.model}'{guess}")
+        elif isinstance(known, Mapping) and not known[device.model]:
+            yield Finding(
+                ("devices", i, "model"),
+                f"the map '{device.model}' could not be checked against the maker's document; compare the readings of "
+                f"'{device.id}' with its display (cem device test)",
+                "warning",
+            )
 
 
 def nameplate_known(draft: Draft) -> Iterator[Finding]:
@@ -79,7 +116,7 @@ def nameplate_known(draft: Draft) -> Iterator[Finding]:
 
 def guarding_meters(draft: Draft) -> Iterator[Finding]:
     """Each meter of a zone: a meter by its role, of one zone only, fast enough, on every phase, with currents."""
-    by_id = {device.id: (i, device) for i, device in reversed(draft.devices)}
+    by_id = {device.id: (i, device) for i, device in reversed(draft.loose_devices)}
     guards: dict[str, str] = {}
     for i, zone in draft.zones:
         if zone.meter is None or zone.meter not in by_id:
@@ -129,6 +166,7 @@ def meters_are_used(draft: Draft) -> Iterator[Finding]:
 
 RULES = (
     addresses_are_given_once,
+    lines_agree,
     readable,
     topics_are_exact,
     hosts_are_hosts,
