@@ -73,8 +73,8 @@ class Ev:
         taper_a = max(PILOT_MIN_A, self.kind.max_a * min(1.0, left / 0.1))
         return min(pilot_a, self.kind.max_a, taper_a) * self.kind.draw
 
-    def step(self, pilot_a: float, dt_s: float, voltage_v: float) -> None:
-        """Lives for ``dt_s`` at a pilot of ``pilot_a`` amps per phase."""
+    def step(self, pilot_a: float, dt_s: float, voltage_v: float, phases: int = 3) -> None:
+        """Lives for ``dt_s`` at a pilot of ``pilot_a`` amps per phase on at most so many phases."""
         if not self._pilots or self._pilots[-1][1] != pilot_a:
             self._pilots.append((self._now_s, pilot_a))
         self._now_s += dt_s
@@ -89,4 +89,4 @@ class Ev:
         if wanted_a == 0.0 and self.current_a < 0.1:  # the contactor opens
             self.current_a = 0.0
         mean_a = (before_a + self.current_a) / 2
-        self.charged_wh += mean_a * self.kind.phases * voltage_v * dt_s / 3600
+        self.charged_wh += mean_a * min(self.kind.phases, phases) * voltage_v * dt_s / 3600
