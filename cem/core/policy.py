@@ -5,18 +5,47 @@ Cars in a hurry weigh more. A car that needs little more than its minimum waits 
 started it holds its minimum for good, because a running car is never paused for a gain.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cem.core.allocation import Request, Shares, share
 from cem.core.topology import Bools, Floats, Topology
 
-LATE_START = 1.75
+LATE_START = 2.25
 """A car starts before others have all they want once it needs this many times its minimum."""
 
 SOON_H = 0.25
-"""Laxities well below this weigh alike."""
+"""Times well below this weigh alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """How urgent each car is, one entry per EVSE.
+
+    Attributes:
+        needed_a: Rate that brings the rest by departure, as ``needed_rate``.
+        laxity_h: How long charging could be put off, as ``laxity``.
+        weight: Share of each, see ``urgency``.
+    """
+
+    needed_a: Floats
+    laxity_h: Floats
+    weight: Floats
+
+
+def urgency(remaining_ah: Floats, remaining_h: Floats, max_a: Floats) -> Urgency:
+    """What is known of each car, turned into how urgent it is; arguments as for ``needed_rate``.
+
+    The weight falls with the laxity, so that cars in a hurry are in time, and with the time the car still takes, so
+    that where not all can have everything those who want little are served whole. A car of which target or departure
+    is unknown weighs 1, as one that takes 45 minutes and has as much to spare.
+    """
+    lax = laxity(remaining_ah, remaining_h, max_a)
+    known = np.isfinite(lax)
+    takes_h = np.maximum(np.where(known, remaining_ah, 0.0), 0.0) / np.where(known, max_a, 1.0)
+    weight = 1.0 / ((SOON_H + np.maximum(lax, 0.0)) * (SOON_H + takes_h))
+    return Urgency(needed_rate(remaining_ah, remaining_h, max_a), lax, np.where(known, weight, 1.0))
 
 
 def needed_rate(remaining_ah: Floats, remaining_h: Floats, max_a: Floats) -> Floats:
@@ -39,36 +68,28 @@ def laxity(remaining_ah: Floats, remaining_h: Floats, max_a: Floats) -> Floats:
     return np.where(np.isnan(lax), np.inf, lax)
 
 
-def urgency_weight(laxity_h: Floats) -> Floats:
-    """Share of a car with this laxity: 4 without any, 1 with 45 minutes or where it is unknown, 0.1 with ten hours."""
-    return np.where(np.isinf(laxity_h), 1.0, 1.0 / (SOON_H + np.maximum(laxity_h, 0.0)))
-
-
 def share_by_urgency(
     topology: Topology,
     request: Request,
     cap: Floats,
-    *,
-    needed_a: Floats,
-    laxity_h: Floats,
+    how_urgent: Urgency,
     start_margin_a: float = 0.0,
 ) -> Shares:
     """Share among those who run or must start, by urgency; then others start with what is left.
 
     Args:
         topology: The flattened site.
-        request: What the EVSEs ask for. Its weight is multiplied by the urgency; its order of admission stays.
+        request: What the EVSEs ask for. Its weight is multiplied by that of the urgency; its order of admission stays.
         cap: Room for our EVSEs in each row, A.
-        needed_a: Rate each needs, as ``needed_rate`` says.
-        laxity_h: As ``laxity`` says.
+        how_urgent: As ``urgency`` says.
         start_margin_a: Room beyond the minimum that an EVSE must find before it starts.
 
     Returns:
         As ``share``: nobody who runs loses by the start of one who could wait.
     """
-    weight = urgency_weight(laxity_h) if request.weight is None else request.weight * urgency_weight(laxity_h)
+    weight = how_urgent.weight if request.weight is None else request.weight * how_urgent.weight
     weighted = replace(request, weight=weight)
-    now = due(request, needed_a)
+    now = due(request, how_urgent.needed_a)
     first = share(topology, replace(weighted, wants=now), cap, start_margin_a)
     return with_the_rest(topology, weighted, cap, first, now, start_margin_a)
 

@@ -11,7 +11,7 @@ import highspy
 import numpy as np
 
 from cem.core.allocation import Request, Shares, share
-from cem.core.policy import due, with_the_rest
+from cem.core.policy import Urgency, due, with_the_rest
 from cem.core.topology import EPS_A, Floats, Topology, uses
 
 HURRY_H = 2.0
@@ -28,21 +28,20 @@ class Throughput:
         self._solver.silent()
         self._solver.setOptionValue("threads", 1)
 
-    def share(self, request: Request, cap: Floats, *, needed_a: Floats, laxity_h: Floats) -> Shares:
+    def share(self, request: Request, cap: Floats, how_urgent: Urgency) -> Shares:
         """Share for the most energy now.
 
         Args:
             request: What the EVSEs ask for; the order of admission is as in ``allocation.share``.
             cap: Room for our EVSEs in each row, A.
-            needed_a: Rate each needs, as ``policy.needed_rate`` says.
-            laxity_h: As ``policy.laxity`` says.
+            how_urgent: As ``policy.urgency`` says.
 
         Returns:
             As ``allocation.share``: feasible, in steps, nobody who runs paused while the minima of those who run fit.
         """
         topology = self._topology
-        now = due(request, needed_a)
-        wish = replace(request, wants=now, weight=self._gain(request, laxity_h))
+        now = due(request, how_urgent.needed_a)
+        wish = replace(request, wants=now, weight=self._gain(request, how_urgent.laxity_h))
         running = np.zeros(topology.n, dtype=np.bool_) if request.running is None else request.running
         stay = share(topology, replace(wish, wants=now & running, max_a=request.min_a), cap)
         level = self._most(wish, cap, stay.current_a)

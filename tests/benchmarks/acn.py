@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cem.core.allocation import Request
-from cem.core.policy import laxity, needed_rate, share_by_urgency
+from cem.core.policy import Urgency, share_by_urgency, urgency
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.core.throughput import Throughput
 from cem.core.topology import Group, Topology, flatten
@@ -117,10 +117,9 @@ def flatten_network(network: Network) -> tuple[Topology, np.ndarray, np.ndarray]
     return topology, of, scale
 
 
-def request_of(topology: Topology, network: Network, now: Now) -> tuple[Request, np.ndarray]:
-    """What the cars ask for now, and the rate each needs."""
-    hours = now.periods / PERIODS_PER_HOUR
-    left_ah = now.left / PERIODS_PER_HOUR
+def request_of(topology: Topology, network: Network, now: Now) -> tuple[Request, Urgency]:
+    """What the cars ask for now, and how urgently."""
+    how_urgent = urgency(now.left / PERIODS_PER_HOUR, now.periods / PERIODS_PER_HOUR, network.max_a)
     whole = np.maximum(np.ceil(now.left / network.step_a) * network.step_a, network.min_a)
     request = Request(
         wants=now.present,
@@ -130,10 +129,10 @@ def request_of(topology: Topology, network: Network, now: Now) -> tuple[Request,
         n_phases=np.zeros(topology.n),  # no limits in W
         step_a=network.step_a,
         running=now.drew,
-        urgency=laxity(left_ah, hours, network.max_a),
+        urgency=how_urgent.laxity_h,
         waiting_s=now.waiting * 3600.0 / PERIODS_PER_HOUR,
     )
-    return request, needed_rate(left_ah, hours, network.max_a)
+    return request, how_urgent
 
 
 def policies(network: Network, topology: Topology, cap: np.ndarray, times: dict[str, list[float]]) -> dict[str, Policy]:
@@ -145,15 +144,15 @@ def policies(network: Network, topology: Topology, cap: np.ndarray, times: dict[
 
     def fair(now: Now) -> np.ndarray:
         start = time.perf_counter()
-        request, needed = request_of(topology, network, now)
-        current = share_by_urgency(topology, request, cap, needed_a=needed, laxity_h=request.urgency).current_a
+        request, how_urgent = request_of(topology, network, now)
+        current = share_by_urgency(topology, request, cap, how_urgent).current_a
         timed("ours", start)
         return current
 
     def throughput(now: Now) -> np.ndarray:
         start = time.perf_counter()
-        request, needed = request_of(topology, network, now)
-        current = solver.share(request, cap, needed_a=needed, laxity_h=request.urgency).current_a
+        request, how_urgent = request_of(topology, network, now)
+        current = solver.share(request, cap, how_urgent).current_a
         timed("throughput", start)
         return current
 

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from cem.core.allocation import Request
-from cem.core.policy import laxity, needed_rate, share_by_urgency
+from cem.core.policy import Urgency, share_by_urgency, urgency
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.core.throughput import Throughput
 from cem.core.topology import Topology, feasible, flatten
@@ -126,9 +126,8 @@ def policies(topology: Topology, cap: np.ndarray, max_a: np.ndarray) -> dict[str
     """Ours and the peers."""
     solver, peers = Throughput(topology), Sorted(topology, cap, max_a)
 
-    def request_of(now: Now) -> tuple[Request, np.ndarray, np.ndarray]:
-        hours, left_ah = now.periods / PERIODS_PER_HOUR, now.left / PERIODS_PER_HOUR
-        lax = laxity(left_ah, hours, max_a)
+    def request_of(now: Now) -> tuple[Request, Urgency]:
+        how_urgent = urgency(now.left / PERIODS_PER_HOUR, now.periods / PERIODS_PER_HOUR, max_a)
         request = Request(
             wants=now.present,
             min_a=np.full(topology.n, float(MIN_A)),
@@ -136,18 +135,18 @@ def policies(topology: Topology, cap: np.ndarray, max_a: np.ndarray) -> dict[str
             phases=topology.phases,
             n_phases=topology.n_phases,
             running=now.drew,
-            urgency=lax,
+            urgency=how_urgent.laxity_h,
             waiting_s=now.waiting * 3600.0 / PERIODS_PER_HOUR,
         )
-        return request, needed_rate(left_ah, hours, max_a), lax
+        return request, how_urgent
 
     def ours(now: Now) -> np.ndarray:
-        request, needed, lax = request_of(now)
-        return share_by_urgency(topology, request, cap, needed_a=needed, laxity_h=lax).current_a
+        request, how_urgent = request_of(now)
+        return share_by_urgency(topology, request, cap, how_urgent).current_a
 
     def throughput(now: Now) -> np.ndarray:
-        request, needed, lax = request_of(now)
-        return solver.share(request, cap, needed_a=needed, laxity_h=lax).current_a
+        request, how_urgent = request_of(now)
+        return solver.share(request, cap, how_urgent).current_a
 
     return {
         "ours": ours,
@@ -159,7 +158,10 @@ def policies(topology: Topology, cap: np.ndarray, max_a: np.ndarray) -> dict[str
 
 
 def run() -> dict[str, float]:
-    """``tree.A.NAME`` energy in % of what was wanted; ``tree.whole.*`` sessions served whole at the middle limit, %."""
+    """``tree.A.NAME`` energy in % of what was wanted; ``tree.whole.*`` sessions served whole at the middle limit, %.
+
+    ``tree.nearly.*`` counts also those short of less than five minutes at the minimum, where RR, LLF and EDF stop.
+    """
     topology, sessions, max_a = build()
     use = topology.wired
     coef = np.zeros((topology.rows, topology.n))
@@ -181,6 +183,7 @@ def run() -> dict[str, float]:
             figures[f"tree.pauses.{grid_a}.{name}"] = outcome.pauses
             if grid_a == GRID_A[1]:
                 figures[f"tree.whole.{name}"] = outcome.whole
+                figures[f"tree.nearly.{name}"] = outcome.nearly
                 figures[f"tree.ms_per_call.{name}"] = float(np.mean(calls))
         limited = cap < np.inf
         got = most_energy(sessions, max_a, topology.n_phases, coef[limited], cap[limited])
