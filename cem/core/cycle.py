@@ -9,7 +9,7 @@ from cem.core.commitment import Commitment
 from cem.core.headroom import Envelopes, ZoneMemory, ZonePlan
 from cem.core.observe import Reports
 from cem.core.phases import PhaseMemory
-from cem.core.reasons import Binding, Reason
+from cem.core.reasons import REASON_OF, Binding, Reason
 from cem.core.resources import Envelope, ResourceMemory
 from cem.core.site import Site
 from cem.core.surplus import SurplusMemory
@@ -167,7 +167,8 @@ class Decision:
         """The limit that bound EVSE ``i``, or how the limit ``at_row`` would be told if it had."""
         reason, row = Reason(int(self.reason[i])), int(self.row[i])
         if at_row is not None and at_row != row:
-            reason, row = Reason.ZONE_POWER if at_row % 4 == SUM else Reason.ZONE_CURRENT, at_row
+            scope, family = divmod(at_row, 4)
+            reason, row = REASON_OF[self.envelopes.source[scope][family].origin], at_row
         if row == NO_ROW:
             return Binding(reason)
         scope, family = divmod(row, 4)

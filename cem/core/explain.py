@@ -6,26 +6,8 @@ from cem.core.allocation import EPS_A, NOT_ADMITTED, Shares
 from cem.core.asks import Asks
 from cem.core.cycle import NO_ROW
 from cem.core.headroom import Envelopes
-from cem.core.limits import Origin
-from cem.core.reasons import Reason
+from cem.core.reasons import REASON_OF, Reason
 from cem.core.topology import Floats, Ints, Topology
-
-REASON_OF = {
-    Origin.FUSE: Reason.ZONE_CURRENT,
-    Origin.CONTRACT: Reason.ZONE_POWER,
-    Origin.EXTERNAL: Reason.EXTERNAL_LIMIT,
-    Origin.SCHEDULE: Reason.SCHEDULED_LIMIT,
-    Origin.BUDGET: Reason.ENERGY_BUDGET,
-    Origin.FALLBACK: Reason.METER_LOST,
-    Origin.IMPLAUSIBLE: Reason.METER_IMPLAUSIBLE,
-    Origin.BUSBAR: Reason.BUSBAR,
-    Origin.SOURCE_LOSS: Reason.SOURCE_LOSS,
-    Origin.UNBALANCE: Reason.UNBALANCE,
-    Origin.GROUP: Reason.GROUP_LIMIT,
-    Origin.LOAD_SHED: Reason.LOAD_SHED,
-    Origin.SURPLUS: Reason.SURPLUS,
-}
-"""What a limit of each origin is called where it binds an EVSE."""
 
 
 def crowded_row(counted: Topology, min_a: Floats, left_a: Floats) -> Ints:

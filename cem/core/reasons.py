@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from cem.core.limits import Origin
+
 
 class Reason(IntEnum):
     """What bound an EVSE in one cycle; exactly one. Names are stable, numbers only order the arrays."""
@@ -67,6 +69,24 @@ TEXTS: dict[Reason, str] = {
     Reason.SURPLUS: "the surplus is shared",
     Reason.PHASE_SWITCH: "paused while the station switches phases",
 }
+
+
+REASON_OF = {
+    Origin.FUSE: Reason.ZONE_CURRENT,
+    Origin.CONTRACT: Reason.ZONE_POWER,
+    Origin.EXTERNAL: Reason.EXTERNAL_LIMIT,
+    Origin.SCHEDULE: Reason.SCHEDULED_LIMIT,
+    Origin.BUDGET: Reason.ENERGY_BUDGET,
+    Origin.FALLBACK: Reason.METER_LOST,
+    Origin.IMPLAUSIBLE: Reason.METER_IMPLAUSIBLE,
+    Origin.BUSBAR: Reason.BUSBAR,
+    Origin.SOURCE_LOSS: Reason.SOURCE_LOSS,
+    Origin.UNBALANCE: Reason.UNBALANCE,
+    Origin.GROUP: Reason.GROUP_LIMIT,
+    Origin.LOAD_SHED: Reason.LOAD_SHED,
+    Origin.SURPLUS: Reason.SURPLUS,
+}
+"""What a limit of each origin is called where it binds an EVSE."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from cem.control import Cycle
 from cem.core.engine import Plan
+from cem.core.headroom import Envelopes
 from cem.core.meter_health import MeterHealth
 from cem.core.stack import stack
 from cem.core.state import EvseState
+from cem.core.surplus import power_w
 
 HEALTH_WORDS = {MeterHealth.GOOD: "good", MeterHealth.HOLD: "late", MeterHealth.LOST: "lost"}
 
@@ -44,6 +47,19 @@ def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple
             }
             for device_id, m in cycle.state.measurements.items()
         },
+        "surplus_w": _number(cycle.decision.surplus_w),
+        "resources": {
+            resource.resource_id: {
+                "kind": resource.kind.value,
+                "zone": resource.zone_id,
+                "power_w": _number(power_w(resource, cycle.state)),
+                "lower_w": _number(bound.lower_w),
+                "upper_w": _number(bound.upper_w),
+                "lower_reason": bound.lower_why.value,
+                "upper_reason": bound.upper_why.value,
+            }
+            for resource, bound in zip(plan.site.resources, cycle.decision.resources, strict=True)
+        },
         "external_limits": {
             channel.limit_id: {
                 "zone": channel.zone_id,
@@ -58,7 +74,7 @@ def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple
             for channel, memory in cycle.channels
         },
         "csms": dict(csms),
-        "problems": list(problems),
+        "problems": [*problems, *_turned_meters(plan, cycle), *cycle.decision.envelopes.notices],
     }
 
 
@@ -96,11 +112,26 @@ def _zones(plan: Plan, cycle: Cycle) -> dict[str, Any]:
             "measured_a": None if math.isnan(envelopes.measured_a[z][0]) else _numbers(envelopes.measured_a[z]),
             "granted_a": _numbers(granted[z]),
             "reserved_a": _numbers(reserved[z]),
-            "meter": None if zone.meter_id is None else HEALTH_WORDS[envelopes.health[z]],
+            "meter": None if zone.meter_id is None else _meter_word(envelopes, z),
             "stale": envelopes.health[z] is not MeterHealth.GOOD,
         }
         for z, zone in enumerate(plan.site.zones)
     }
+
+
+def _meter_word(envelopes: Envelopes, z: int) -> str:
+    return "implausible" if envelopes.implausible[z] else HEALTH_WORDS[envelopes.health[z]]
+
+
+def _turned_meters(plan: Plan, cycle: Cycle) -> list[str]:
+    """Fault M6, for an installer."""
+    turned = cycle.decision.envelopes.implausible
+    return [
+        f"{zone.meter_id}: falls when our stations rise; zone {zone.zone_id} is held at its fallback limit: turn the "
+        "current transformers, or the sign by 'invert' or 'phase_order' in the site file, and restart"
+        for zone, odd in zip(plan.site.zones, turned.tolist(), strict=True)
+        if odd
+    ]
 
 
 def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
@@ -111,6 +142,9 @@ def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
         "online": state.online,
         "status": state.status,
         "phases": evse.phases,
+        "mode": (state.mode or evse.mode).value,
+        "target": _target(cycle, state),
+        "phases_wanted": int(decision.phases_wanted[i]) or None,
         "setpoint_a": _number(decision.setpoint_a[i]),
         "target_a": _number(decision.target_a[i]),
         "committed_a": _number(decision.committed_a[i]),
@@ -119,11 +153,24 @@ def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
         "binding": {
             "text": bound.text,
             "zone": bound.zone_id,
+            "group": bound.group,
             "phase": bound.family,
             "source": bound.source,
             "room_a": None if bound.room_a is None else _number(bound.room_a),
         },
         "fault": state.fault,
+    }
+
+
+def _target(cycle: Cycle, state: EvseState) -> dict[str, Any] | None:
+    """What is still wanted, and by when."""
+    if state.needed_wh is None:
+        return None
+    departure_s = state.departure_s
+    left = None if departure_s is None else timedelta(seconds=departure_s - cycle.state.now_s)
+    return {
+        "needed_wh": round(state.needed_wh),
+        "departure": None if left is None else (cycle.at_utc + left).isoformat(timespec="seconds"),
     }
 
 
