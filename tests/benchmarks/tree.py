@@ -196,9 +196,9 @@ def run() -> dict[str, float]:
 
 def _timed(policy: Policy, calls: list[float]) -> Callable[[Now], np.ndarray]:
     def decide(now: Now) -> np.ndarray:
-        start = time.perf_counter()
+        start = time.thread_time()
         answer = policy(now)
-        calls.append(1e3 * (time.perf_counter() - start))
+        calls.append(1e3 * (time.thread_time() - start))
         return answer
 
     return decide
