@@ -17,7 +17,8 @@ from cem.core.grid_channel import Channel, ChannelMemory
 from cem.core.limits import Limit, LimitSignal
 from cem.core.meter_health import MeterHealth
 from cem.core.state import EvseState, Measurement, SiteState
-from cem.ports import Clock, Event, EvseControl, FieldAdapter
+from cem.ports import Clock, Event, EvseControl, FieldAdapter, ResourceControl
+from cem.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Control:
         record: Handed what ``decide`` saw and what came of it (``None`` where it failed); must not block.
         cycle_s: Period.
         resumed_a: Setpoints that stations may still hold from before a restart.
+        wishes: Modes and targets that people ask for.
+        resources: Batteries and inverters; ``None``: their envelopes are only shown.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class Control:
         cycle_s: float = 1.0,
         resumed_a: Mapping[str, float] | None = None,
         record: Callable[[int, SiteState, EngineMemory, Decision | None], None] | None = None,
+        wishes: Wishes | None = None,
+        resources: ResourceControl | None = None,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -102,6 +107,8 @@ class Control:
         self._on_event = on_event
         self._on_cycle = on_cycle
         self._record = record
+        self._wishes = wishes
+        self._resources = resources
         self._cycle_s = cycle_s
         self._ids = tuple(evse.evse_id for evse in plan.site.evses)
         grants = np.array([(resumed_a or {}).get(i, 0.0) for i in self._ids], dtype=np.float64)
@@ -138,9 +145,15 @@ class Control:
         started_s = self._clock.monotonic_s()
         state = self._snapshot(started_s)
         decision = self._decide(state)
-        self._stations.apply(
-            started_s, {self._ids[i]: float(decision.setpoint_a[i]) for i in decision.sending_order().tolist()}
-        )
+        setpoints = {self._ids[i]: float(decision.setpoint_a[i]) for i in decision.sending_order().tolist()}
+        switching = decision.phases_wanted.nonzero()[0].tolist()
+        if switching:
+            phases = {self._ids[i]: int(decision.phases_wanted[i]) for i in switching}
+            self._stations.apply(started_s, setpoints, phases)
+        else:
+            self._stations.apply(started_s, setpoints)
+        if self._resources is not None:
+            self._resources.apply(started_s, decision.resources)
         self._durations_ms.append((self._clock.monotonic_s() - started_s) * 1000)
         p50_ms, p99_ms = np.percentile(self._durations_ms, (50, 99)).tolist()
         self._number += 1
@@ -178,6 +191,8 @@ class Control:
             signals.update(field.signals())
         utc = self._clock.utc()
         states = self._stations.evse_states(now_s)
+        if self._wishes is not None:
+            states = self._wishes.take(states, now_s, utc)
         return SiteState(
             now_s=now_s,
             utc=utc,

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from cem.core.limits import LimitSignal
+from cem.core.resources import Envelope
 from cem.core.state import EvseState, Measurement
 from cem.csms.records import Grant, OpenSession, Record, Registration, SessionUpdate
 
@@ -20,6 +21,7 @@ __all__ = [
     "OpenSession",
     "Record",
     "Registration",
+    "ResourceControl",
     "SessionUpdate",
     "StationStore",
 ]
@@ -63,11 +65,23 @@ class EvseControl(Protocol):
 
     def evse_states(self, now_s: float) -> Mapping[str, EvseState]: ...
 
-    def apply(self, now_s: float, setpoints_a: Mapping[str, float]) -> None:
+    def apply(self, now_s: float, setpoints_a: Mapping[str, float], phases: Mapping[str, int] = ...) -> None:
         """Hand over the current per phase each EVSE may draw; returns at once, delivery is the stations' business.
 
         Every call carries all EVSEs. Unchanged setpoints are not sent again unless they are soon to expire. The
-        order of the mapping is the order of sending: control puts cuts before raises.
+        order of the mapping is the order of sending: control puts cuts before raises. ``phases`` names the phases to
+        charge on, for those EVSEs that tell ``phases_in_force``; it is left out where there are none.
+        """
+        ...
+
+
+class ResourceControl(Protocol):
+    """Batteries and inverters, as control sees them."""
+
+    def apply(self, now_s: float, envelopes: Sequence[Envelope]) -> None:
+        """Hand over the power envelope of every resource; returns at once.
+
+        A resource that gets none any more goes back to its own ways within a minute.
         """
         ...
 

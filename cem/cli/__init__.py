@@ -21,6 +21,7 @@ COMMANDS = {
     "schema": "cem.cli.check:schema",
     "status": "cem.cli.ask:status",
     "why": "cem.cli.ask:why",
+    "set": "cem.cli.wish:wish",
     "events": "cem.cli.ask:events",
     "simulate": "cem.cli.simulate:simulate",
     "replay": "cem.cli.replay:replay",

@@ -88,7 +88,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         bounds=asks.bounds,
         left_a=left_a,
         envelopes=envelopes,
-        phases_wanted=phases.commands(supplied.switching, memory.phases, committed.committed_a),
+        phases_wanted=phases.commands(supplied.switching, memory.phases, committed_a, reports.highest(now_s)),
         resources=bounds_of_resources,
         surplus_w=supplied.surplus.power_w if supplied.modes.on_surplus.any() else None,
     )

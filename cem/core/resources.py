@@ -154,9 +154,9 @@ def _taken_w(
 ) -> float:
     """Minus the power that batteries in this zone may take together."""
     zone, phases = plan.site.zones[z], plan.site.phases
-    batteries = [now_w[r.resource_id] for r in here if r.kind is ResourceKind.BATTERY]
-    # an unmeasured battery frees nothing of what the meter shows
-    own_w = sum(max(w, 0.0) for w in batteries if w is not None)
+    batteries = [(r, now_w[r.resource_id]) for r in here if r.kind is ResourceKind.BATTERY]
+    # a battery that is not measured may be giving all it can, and would stop giving when it charges
+    own_w = sum(-r.max_w if w is None else w for r, w in batteries)
     limit_a = envelopes.limit_a[z][:phases]
     if envelopes.health[z] is MeterHealth.LOST:
         return 0.0
@@ -164,8 +164,9 @@ def _taken_w(
         spare_a = limit_a - zone.uncontrolled_max_a - unused_a[:phases]
         return -float(spare_a.min()) * phases * LOWEST_V if plan.meters[z] is None else 0.0
     # generation beneath spares no fuse: it may trip in an instant
-    drawn_a = np.maximum(np.array(meter.current_a[:phases]), 0.0)
-    room_w = float((limit_a - drawn_a - unused_a[:phases]).min()) * phases * LOWEST_V + own_w
+    volts = LOWEST_V if meter.voltage_v is None else min(meter.voltage_v[:phases])
+    drawn_a = np.maximum(np.array(meter.current_a[:phases]) - own_w / phases / volts, 0.0)
+    room_w = float((limit_a - drawn_a - unused_a[:phases]).min()) * phases * volts
     if np.isfinite(envelopes.limit_w[z]) and meter.power_w is not None:
         total_w = float(envelopes.limit_w[z]) - meter.power_w - float(unused_a.sum()) * LOWEST_V + own_w
         room_w = min(room_w, total_w)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cem.core import commitment, phases, surplus
+from cem.core.commitment import Commitment
 from cem.core.cycle import EngineMemory, Plan
 from cem.core.headroom import Envelopes
 from cem.core.modes import Modes, modes_now, spare
-from cem.core.phases import Switching
+from cem.core.phases import PhaseMemory, Switching
 from cem.core.reasons import Reason
 from cem.core.resources import Envelope, ResourceMemory, resource_envelopes
 from cem.core.state import SiteState
@@ -56,7 +57,8 @@ def supply(
         in_flight_a: ``(n,)`` how much more than reported each may be drawing because it was just raised.
     """
     now_s = state.now_s
-    switching, phase_memory = phases.observe(plan.site.evses, state.evses, memory.phases)
+    switching, phase_memory = phases.observe(plan.site.evses, state.evses, memory.phases, now_s)
+    memory = replace(memory, committed=_phases_unlearned(memory, switching, phase_memory))
     used = commitment.phases_used(memory.committed, plan.topology, plan.zones.wiring)
     used = phases.on_one_phase(*used, switching, phase_memory, memory.reports, plan.zones.wiring, now_s)
     scope = plan.zones.unbalance_scope
@@ -118,6 +120,18 @@ def supply(
         bounds.append((Reason.SURPLUS, np.where(at_minimum, plan.min_a, np.inf)))
     made = Supply(modes, found, switching, asking, tuple(bounds), counted, envelopes, volts)
     return made, replace(memory, surplus=kept, phases=phase_memory)
+
+
+def _phases_unlearned(memory: EngineMemory, switching: Switching, phase_memory: PhaseMemory) -> Commitment:
+    """What reports from before a switch, or from one phase of three, say of the car's phases is forgotten."""
+    void = (switching.in_force == 1) | switching.under_way | (memory.reports.last_s <= phase_memory.settled_s)
+    if not void.any():
+        return memory.committed
+    return replace(
+        memory.committed,
+        idle=memory.committed.idle & ~void[:, None],
+        one_phase_since_s=np.where(void, np.inf, memory.committed.one_phase_since_s),
+    )
 
 
 def choose_phases(

@@ -41,8 +41,10 @@ class Guard:
         if path not in _PATHS and not path.startswith(_PREFIXES):
             await JSONResponse({"detail": "not found"}, 404)(scope, receive, send)
             return
-        if scope["method"] not in {"GET", "HEAD"} and not path.startswith("/_nicegui_ws/"):
-            await JSONResponse({"detail": "this API only reads"}, 405, {"Allow": "GET, HEAD"})(scope, receive, send)
+        reads = scope["method"] in {"GET", "HEAD"}
+        wishes = scope["method"] == "POST" and path.startswith("/api/v1/evses/") and path.endswith("/wish")
+        if not reads and not wishes and not path.startswith("/_nicegui_ws/"):
+            await JSONResponse({"detail": "this address only reads"}, 405, {"Allow": "GET, HEAD"})(scope, receive, send)
             return
         if path == "/" and not self._has_room():
             text = "Too many people are looking at this page right now; please try again in a minute.\n"

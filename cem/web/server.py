@@ -18,6 +18,7 @@ from cem.web.api import Events, Sessions, make_router
 from cem.web.guard import Guard
 from cem.web.page import PageData, has_room, serve_page
 from cem.web.snapshot import SnapshotCell
+from cem.web.wish import HandIn, make_wish_router
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class WebServer:
         sessions: Sessions = _no_sessions,
         events: Events = _no_events,
         version: str = "",
+        wish: HandIn | None = None,
     ) -> None:
         """Prepare; nothing is bound before ``start``.
 
@@ -64,15 +66,17 @@ class WebServer:
             sessions: Latest sessions, at most so many; thread-safe, may read a file.
             events: Latest events, at most so many; thread-safe, quick.
             version: Of the product.
+            wish: Takes wishes for EVSEs; ``None``: nobody may wish anything here.
         """
         self.port = port
         self._host = host
         self._data = PageData(view, site_name, cycle_s, events)
-        self._app = self._make_app(make_router(view, cycle_s, sessions, events), version)
+        routers = (make_wish_router(wish, view.knows), make_router(view, cycle_s, sessions, events))
+        self._app = self._make_app(routers, version)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
-    def _make_app(self, router: APIRouter, version: str) -> FastAPI:
+    def _make_app(self, routers: Sequence[APIRouter], version: str) -> FastAPI:
         page_app, page_lifespan = serve_page(self._data)
 
         @contextlib.asynccontextmanager
@@ -89,7 +93,8 @@ class WebServer:
             openapi_url="/api/v1/openapi.json",
             lifespan=lifespan,
         )
-        app.include_router(router)
+        for router in routers:
+            app.include_router(router)
         app.mount("/", page_app)
         app.add_middleware(Guard, has_room=has_room)
         return app

@@ -43,3 +43,7 @@ class SnapshotCell:
     def get(self) -> Snapshot | None:
         """The latest picture; ``None`` before the first completed cycle."""
         return self._snapshot
+
+    def knows(self, evse_id: str) -> bool:
+        """There is such an EVSE in the latest picture."""
+        return self._snapshot is not None and evse_id in self._snapshot.view.get("evses", ())

@@ -66,6 +66,7 @@ def test_api_describes_itself_without_other_hosts(client):
     assert set(description["paths"]) == {
         "/api/v1/site",
         "/api/v1/evses/{station}/{evse}/why",
+        "/api/v1/evses/{station}/{evse}/wish",
         "/healthz",
         "/api/v1/sessions",
         "/api/v1/events",

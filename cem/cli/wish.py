@@ -1,0 +1,59 @@
+"""``cem set``: wish a mode, a target and a departure for a charging point of a running controller."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from cem.cli.ask import DEFAULT_URL, TIMEOUT_S, AsJson, Url
+from cem.errors import CemError
+
+
+def wish(
+    evse: Annotated[str, typer.Argument(help="STATION/NUMBER, as in `cem status`.", show_default=False)],
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="fast, min_surplus, surplus or off; left out: as the site file says.")
+    ] = None,
+    target_kwh: Annotated[float | None, typer.Option("--target-kwh", help="Energy wanted from now on.")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="When it is wanted: HH:MM (the next one, local time) or an ISO time.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    json_output: AsJson = False,
+) -> None:
+    """Wish what a charging point charges from. The whole wish is replaced; without options it is taken back."""
+    if evse.count("/") != 1:
+        raise CemError(f"{evse!r} is not STATION/NUMBER, as in `cem status`")
+    body: dict[str, Any] = {"mode": mode, "target_kwh": target_kwh}
+    if by is not None:
+        body["departure"] = departure(by, datetime.now().astimezone()).isoformat()
+    try:
+        answer = httpx.post(f"{url.rstrip('/')}/api/v1/evses/{evse}/wish", json=body, timeout=TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CemError(
+            f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
+        ) from error
+    try:
+        told = answer.json()
+    except ValueError:
+        told = {}
+    if answer.status_code != httpx.codes.ACCEPTED:
+        detail = told.get("detail") if isinstance(told, dict) else None
+        raise CemError(f"{evse}: refused (HTTP {answer.status_code}): {detail or 'no reason given'}")
+    print(json.dumps(told, indent=2) if json_output else f"{evse}: taken from the next control cycle on")
+
+
+def departure(text: str, now: datetime) -> datetime:
+    """A time of day (the next one) or an ISO time; local where it names no zone."""
+    try:
+        clock = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 - a time of day has no zone; it gets now's
+    except ValueError:
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise CemError(f"--by {text!r}: write a time such as 07:00 or 2026-12-24T07:00") from error
+        return found if found.tzinfo is not None else found.replace(tzinfo=now.tzinfo)
+    today = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
+    return today if today > now else today + timedelta(days=1)
