@@ -1,7 +1,13 @@
 """The site as built, from a site file that passed every check."""
 
+from zoneinfo import ZoneInfo
+
+from cem.config.limit_models import GroupSection, ScheduledLimit
 from cem.config.models import Device, EvseSection, SiteFile, StationSection, ZoneSection
+from cem.core import schedules
 from cem.core.dc import input_a
+from cem.core.limits import LimitKind
+from cem.core.paragraph14a import minimum_w
 from cem.core.site import (
     BatteryRules,
     Evse,
@@ -11,10 +17,12 @@ from cem.core.site import (
     Resource,
     ResourceKind,
     Site,
+    StationGroup,
     SurplusRules,
     Zone,
 )
 
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RST = {"R": 0, "S": 1, "T": 2}
 _SINGLE = {"L1": 0, "L2": 1, "L3": 2}
 
@@ -38,6 +46,11 @@ def build_site(file: SiteFile) -> Site:
         resources=tuple(_resource(device, root_id) for device in file.devices if device.role in {"pv", "battery"}),
         surplus=SurplusRules(**dict(file.control.surplus)),
         battery=BatteryRules(**dict(file.control.battery)),
+        groups=tuple(_group(group, file.stations) for group in file.groups),
+        schedules=tuple(_schedule(limit, root_id) for limit in file.scheduled_limits),
+        time_zone=ZoneInfo(file.site.time_zone),
+        unbalance_a=grid.unbalance_a,
+        least_load_w=_least_load_w(file),
     )
 
 
@@ -87,7 +100,35 @@ def _zone(zone: ZoneSection, file: SiteFile) -> Zone:
         meter_id=zone.meter,
         fallback_limit_a=zone.fallback_limit_a or 0.0,
         uncontrolled_max_a=zone.uncontrolled_max_a,
+        energy_budget_w=zone.energy_budget_w,
     )
+
+
+def _group(group: GroupSection, stations: tuple[StationSection, ...]) -> StationGroup:
+    evse_ids = tuple(f"{s.id}/{evse.id}" for s in stations if s.id in group.stations for evse in s.evses)
+    return StationGroup(group.id, evse_ids, group.limit_a, group.limit_w)
+
+
+def _schedule(limit: ScheduledLimit, root_id: str) -> schedules.ScheduledLimit:
+    watts = {"W": limit.value, "kW": 1000 * limit.value}.get(limit.unit)
+    return schedules.ScheduledLimit(
+        limit.id,
+        limit.zone or root_id,
+        LimitKind(limit.kind),
+        value_w=watts,
+        value_a=limit.value if watts is None else None,
+        days=frozenset(_DAYS.index(day) for day in limit.days),
+        from_min=schedules.minutes_of(limit.from_time) or 0,
+        to_min=schedules.minutes_of(limit.to_time) or 0,
+    )
+
+
+def _least_load_w(file: SiteFile) -> float | None:
+    """§ 14a EnWG: charging points and batteries are the controllable devices that a site file knows."""
+    if not file.site.grid_connection.paragraph_14a:
+        return None
+    points = sum(len(station.evses) for station in file.stations)
+    return minimum_w(points + sum(device.role == "battery" for device in file.devices))
 
 
 def breaker_zone_id(station_id: str) -> str:

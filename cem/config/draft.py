@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cem.config.build import rotation_of
+from cem.config.limit_models import GroupSection, ScheduledLimit
 from cem.config.models import (
     Control,
     Csms,
@@ -33,7 +34,7 @@ REFERENCES = {
 }
 """Keys that name an entry of another list."""
 
-LISTS = ("zones", "devices", "stations", "external_limits")
+LISTS = ("zones", "devices", "stations", "external_limits", "scheduled_limits", "groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Draft:
     devices: tuple[tuple[int, Device], ...]
     stations: tuple[tuple[int, StationSection], ...]
     limits: tuple[tuple[int, ExternalLimit], ...]
+    schedules: tuple[tuple[int, ScheduledLimit], ...]
+    groups: tuple[tuple[int, GroupSection], ...]
     csms: Csms | None
     control: Control | None
     web: Web | None
@@ -87,6 +90,8 @@ class Draft:
             devices=tuple(_many(Device, data.get("devices"))),
             stations=tuple(_many(StationSection, data.get("stations"))),
             limits=tuple(_many(ExternalLimit, data.get("external_limits"))),
+            schedules=tuple(_many(ScheduledLimit, data.get("scheduled_limits"))),
+            groups=tuple(_many(GroupSection, data.get("groups"))),
             csms=_one(Csms, data.get("csms", {})),
             control=_one(Control, data.get("control", {})),
             web=_one(Web, data.get("web", {})),

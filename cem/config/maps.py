@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from cem.config.models import Section, ValueName
+from cem.config.basics import Section
+from cem.config.models import ValueName
 from cem.errors import ConfigError, Problem
 
 MapValue = ValueName | Literal["frequency_hz"]

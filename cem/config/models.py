@@ -2,20 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,47}$")]
-PositiveA = Annotated[float, Field(gt=0, le=6300)]
-CurrentA = Annotated[float, Field(ge=0, le=6300)]
-PositiveS = Annotated[float, Field(gt=0, le=86_400)]
-PowerW = Annotated[float, Field(ge=0, le=100_000_000)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, numbers are not guessed from strings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from cem.config.basics import CurrentA, Identifier, Port, PositiveA, PositiveS, PowerW, Section
+from cem.config.limit_models import GroupSection, ScheduledLimit
 
 
 class GridConnection(Section):
@@ -26,6 +16,12 @@ class GridConnection(Section):
     fuse_a: PositiveA = Field(description="Main fuse per phase.")
     import_limit_w: PowerW | None = Field(None, description="Contract: most power drawn from the grid.")
     export_limit_w: PowerW | None = Field(None, description="Contract: most power fed into the grid.")
+    unbalance_a: PositiveA | None = Field(
+        None, description="Most difference between two phases; 20 where VDE-AR-N 4100 holds. Left out: any."
+    )
+    paragraph_14a: bool = Field(
+        False, description="The DSO may limit controllable load (§ 14a EnWG): a limit below its minimum is told."
+    )
 
 
 class SiteSection(Section):
@@ -63,6 +59,9 @@ class ZoneSection(Section):
     )
     uncontrolled_max_a: CurrentA = Field(
         0, description="Worst-case load per phase in this zone, its children included, that is not ours."
+    )
+    energy_budget_w: PowerW | None = Field(
+        None, description="Most import in the mean of a clock quarter of an hour (contract peaks are measured so)."
     )
 
 
@@ -373,6 +372,8 @@ class SiteFile(Section):
     stations: tuple[StationSection, ...] = Field((), description="Charging stations; others get no rights.")
     csms: Csms = Field(Csms(), description="The local CSMS, which the stations dial.")
     external_limits: tuple[ExternalLimit, ...] = Field((), description="Limits set by the DSO or others.")
+    scheduled_limits: tuple[ScheduledLimit, ...] = Field((), description="Limits by the clock.")
+    groups: tuple[GroupSection, ...] = Field((), description="Limits that cut across the zones.")
     control: Control = Field(Control(), description="Timings; the defaults suit most sites.")
     storage: Storage = Field(Storage(), description="Where records are kept.")
     web: Web = Field(Web(), description="HTTP API and pages.")

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Iterator
 
-from cem.config.checks import devices, electrical, modes, names, services, zones
+from cem.config.checks import devices, electrical, limits, modes, names, services, zones
 from cem.config.draft import Draft, Finding
 
-RULES = (*names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *modes.RULES, *services.RULES)
+RULES = (*names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *limits.RULES, *modes.RULES, *services.RULES)
 
 
 def find_problems(draft: Draft, known_models: Collection[str] | None = None) -> Iterator[Finding]:

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from cem.config.draft import LISTS, REFERENCES, Draft, Finding
 from cem.config.scalars import did_you_mean
 
-_KINDS = {"zones": "zone", "devices": "device", "stations": "station", "external_limits": "external limit"}
+_KINDS = {
+    "zones": "zone",
+    "devices": "device",
+    "stations": "station",
+    "external_limits": "external limit",
+    "scheduled_limits": "scheduled limit",
+    "groups": "group",
+}
 
 
 def ids_are_given_once(draft: Draft) -> Iterator[Finding]:
