@@ -21,12 +21,14 @@ class Wiring:
         counts_on: ``(n, 3)`` grid phases it may draw on; all three where the rotation is unknown.
         known: ``(n,)`` the rotation is known.
         phases: ``(n,)`` wired phases.
+        discharge_a: ``(n,)`` most that an EV may feed back, a magnitude.
     """
 
     own_of_grid: Ints
     counts_on: Bools
     known: Bools
     phases: Ints
+    discharge_a: Floats
 
     @classmethod
     def of(cls, site: Site) -> Self:
@@ -36,7 +38,7 @@ class Wiring:
         known = np.array([evse.rotation is not None for evse in site.evses], dtype=np.bool_)
         phases = np.array([evse.phases for evse in site.evses], dtype=np.int64)
         counts = np.array([grid_phases(evse) for evse in site.evses], dtype=np.bool_).reshape(-1, 3)
-        return cls(own, counts, known, phases)
+        return cls(own, counts, known, phases, np.array([evse.discharge_a for evse in site.evses], dtype=np.float64))
 
     def on_grid(self, own_a: Floats) -> Floats:
         """Currents of the EVSEs' own phases as they fall on grid phases: ``(n, 3)``; what cannot be placed is 0.
@@ -65,18 +67,21 @@ class Reports:
         last_s: ``(n,)`` when they were taken.
         before_a: ``(n, 3)`` the report before.
         interval_s: ``(n,)`` how often each reports.
+        in_session: ``(n,)`` a transaction is under way, or nobody knows.
     """
 
     last_a: Floats
     last_s: Floats
     before_a: Floats
     interval_s: Floats
+    in_session: Bools
 
     @classmethod
     def none(cls, count: int) -> Self:
         """Before anybody reported."""
         missing = np.full((count, 3), np.nan)
-        return cls(missing, np.full(count, -np.inf), missing, np.full(count, 10.0))
+        never = np.full(count, -np.inf)
+        return cls(missing, never, missing, np.full(count, 10.0), np.ones(count, dtype=np.bool_))
 
     def heard(self, evses: tuple[EvseState, ...]) -> Self:
         """With this cycle's reports taken in."""
@@ -89,6 +94,7 @@ class Reports:
             last_s=np.where(newer, taken_s, self.last_s),
             before_a=np.where(newer[:, None], self.last_a, self.before_a),
             interval_s=np.array([e.report_interval_s for e in evses], dtype=np.float64),
+            in_session=np.array([e.charging or not e.online for e in evses], dtype=np.bool_),
         )
 
     def fresh(self, now_s: float) -> Bools:
@@ -99,12 +105,16 @@ class Reports:
         """What may be subtracted from a meter read at ``at_s`` ``(n,)``: ``(n, 3)`` A on grid phases.
 
         A report newer than the meter's sample may show a rise that the meter has not seen: then the lower of the
-        last two counts. What is old or missing subtracts 0 (it is reserved, not subtracted).
+        last two counts. What is old or missing subtracts 0 (it is reserved, not subtracted), or what an EV may be
+        feeding back: that is credit which may end at any moment, and nobody measured it.
         """
         last = np.nan_to_num(self.last_a)
         before = np.nan_to_num(self.before_a)
         seen = np.where((self.last_s <= at_s)[:, None], last, np.minimum(last, before))
-        return wiring.on_grid(np.where(self.fresh(now_s)[:, None], seen, 0.0))
+        fresh = self.fresh(now_s)
+        known = wiring.on_grid(np.where(fresh[:, None], seen, 0.0))
+        may_give_a = np.where(fresh | ~self.in_session, 0.0, wiring.discharge_a)
+        return known - wiring.counts_on * may_give_a[:, None] if may_give_a.any() else known
 
     def highest(self, now_s: float) -> Floats:
         """``(n,)`` the highest phase of each fresh report, NaN elsewhere."""
