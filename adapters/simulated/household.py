@@ -4,6 +4,7 @@ Nobody publishes household load per phase at 1 s, so it is put together from app
 of its own, on a phase of its own, and off again.
 """
 
+import bisect
 import math
 import random
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class Household:
         self.worst = False
         self.steps: list[LoadStep] = []
         self._on: list[LoadStep] = []
-        self._on_from_s, self._on_until_s, self._on_of = math.inf, -math.inf, 0
+        self._on_from_s, self._on_until_s, self._on_of = math.inf, -math.inf, -1
+        self._edges_s: list[float] = []
         scale = max(1.0, max_a / 25.0)
         for name, power_w, on_s, an_hour in _APPLIANCES:
             start_s = rng.expovariate(an_hour / 3600)
@@ -95,10 +97,11 @@ class Household:
     def _running(self, t_s: float) -> list[LoadStep]:
         """Appliances that are on, looked up anew only where one is switched: a day has a thousand of them."""
         if not self._on_from_s <= t_s < self._on_until_s or self._on_of != len(self.steps):
-            edges = [edge for step in self.steps for edge in (step.start_s, step.end_s)]
-            self._on_from_s = max((edge for edge in edges if edge <= t_s), default=-math.inf)
-            self._on_until_s = min((edge for edge in edges if edge > t_s), default=math.inf)
-            self._on_of = len(self.steps)
+            if self._on_of != len(self.steps):
+                edges = {edge for step in self.steps for edge in (step.start_s, step.end_s)}
+                self._edges_s, self._on_of = [-math.inf, *sorted(edges), math.inf], len(self.steps)
+            after = bisect.bisect_right(self._edges_s, t_s)
+            self._on_from_s, self._on_until_s = self._edges_s[after - 1], self._edges_s[after]
             self._on = [step for step in self.steps if step.start_s <= t_s < step.end_s]
         return self._on
 
