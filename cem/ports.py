@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from cem.core.limits import LimitSignal
 from cem.core.resources import Envelope
 from cem.core.state import EvseState, Measurement
-from cem.csms.records import Grant, OpenSession, Record, Registration, SessionUpdate
+from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Record, Registration, SessionUpdate
 
 __all__ = [
     "Adapter",
@@ -17,6 +17,8 @@ __all__ = [
     "EvseControl",
     "FieldAdapter",
     "Grant",
+    "IdMap",
+    "JournalEntry",
     "News",
     "OpenSession",
     "Record",
@@ -98,6 +100,14 @@ class StationStore(Protocol):
 
     def open_sessions(self) -> Sequence[OpenSession]:
         """Every session that has no ``stop`` yet, to go on with after a restart."""
+        ...
+
+    def journal(self) -> Mapping[str, Sequence[JournalEntry]]:
+        """By station: what its CSMSs have not heard, and (``delivered``, without text) what they heard last."""
+        ...
+
+    def id_maps(self) -> Mapping[str, Sequence[IdMap]]:
+        """By station: under which ids CSMSs know its transactions, oldest first."""
         ...
 
     def save_state(self, key: str, value: Any) -> None:

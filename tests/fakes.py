@@ -4,10 +4,11 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, kept_key
 from cem.errors import CemError
 from cem.ports import Grant, Record, Registration, SessionUpdate
 
@@ -67,7 +68,33 @@ class MemoryStore:
         self.states[key] = json.dumps(value, allow_nan=False)
 
     def load_state(self, key: str) -> Any:
+        for record in reversed(self.records):
+            if isinstance(record, Kept) and kept_key(record.station_id, record.name) == key:
+                return json.loads(record.text)
         return json.loads(self.states[key]) if key in self.states else None
+
+    def journal(self) -> Mapping[str, Sequence[JournalEntry]]:
+        found: dict[tuple[str, str, int], JournalEntry] = {}
+        for record in self.records:
+            if isinstance(record, JournalEntry):
+                found[record.station_id, record.upstream_id, record.seq] = record
+            elif isinstance(record, JournalMark):
+                key = record.station_id, record.upstream_id, record.seq
+                if record.state == "dropped":
+                    del found[key]
+                else:
+                    found[key] = replace(found[key], state=record.state)
+        by_station: dict[str, list[JournalEntry]] = {}
+        for entry in found.values():
+            by_station.setdefault(entry.station_id, []).append(entry)
+        return by_station
+
+    def id_maps(self) -> Mapping[str, Sequence[IdMap]]:
+        by_station: dict[str, list[IdMap]] = {}
+        for record in self.records:
+            if isinstance(record, IdMap):
+                by_station.setdefault(record.station_id, []).append(record)
+        return by_station
 
     def next_transaction_id(self) -> int:
         self.last_id += 1

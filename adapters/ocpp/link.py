@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection
@@ -19,11 +19,11 @@ from cem.csms.actions import (
     News,
     OpenUpstream,
     Persist,
-    Remember,
     SendDown,
     SendUp,
 )
 from cem.csms.moment import Now
+from cem.csms.records import Grant, Record
 from cem.csms.session import StationSession
 from cem.errors import CemError
 from cem.ports import StationStore
@@ -34,9 +34,9 @@ MOST_BATCHES = 2000
 """A station that takes nothing any more is dropped before its actions grow past this (I11)."""
 
 
-def state_key(station_id: str, name: str) -> str:
-    """Under which key the store keeps a session's state."""
-    return f"csms/{station_id}/{name}"
+REWRITE_S = 5.0
+"""Records that could not be written are tried again this often."""
+MOST_UNWRITTEN = 2000
 
 
 class StationLink:
@@ -44,29 +44,30 @@ class StationLink:
 
     Args:
         session: Decides everything.
-        upstream: The cloud, where there is one.
+        upstreams: The CSMSs above, by the name that actions call them.
         store: Where records go.
         now: Reads both clocks.
         emit: Called with each thing to tell people.
         news: Wakes control.
-        uplink_changed: Called with whether the uplink is up and, where it is down, why; with ``None`` when we closed it.
+        uplink_changed: Called with the CSMS and whether the uplink is up and, where it is down, why; with ``None`` when
+            we closed it.
     """
 
     def __init__(
         self,
         session: StationSession,
-        upstream: Upstream | None,
+        upstreams: Mapping[str, Upstream],
         store: StationStore,
         now: Callable[[], Now],
         emit: Callable[[Emit], None],
         news: Callable[[], None],
-        uplink_changed: Callable[[bool | None, str], None],
+        uplink_changed: Callable[[str, bool | None, str], None],
     ) -> None:
         self.session = session
         self.socket: ServerConnection | None = None
         self.free = asyncio.Event()
         self.free.set()
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._store = store
         self._now = now
         self._emit = emit
@@ -74,9 +75,9 @@ class StationLink:
         self._uplink_changed = uplink_changed
         self._batches: deque[Sequence[Action]] = deque()
         self._wake = asyncio.Event()
-        self._uplink: UpstreamLink | None = None
-        self._uplink_task: asyncio.Task[None] | None = None
-        self._store_failed = False
+        self._uplinks: dict[str, tuple[UpstreamLink, asyncio.Task[None]]] = {}
+        self._unwritten: list[Record] = []
+        self._rewrite_s = 0.0
 
     def do(self, step: Callable[[Now], Sequence[Action]]) -> None:
         """Takes one step of the session; a fault in it costs this station's connection and no other's."""
@@ -101,12 +102,12 @@ class StationLink:
         """The station is gone; what was still to be sent to it is void."""
         self.socket = None
         self.free.set()
-        self._forget(SendDown, CloseStation)
+        self._forget(lambda action: isinstance(action, SendDown | CloseStation))
         self.do(self.session.station_closed)
 
-    def _forget(self, *kinds: type) -> None:
+    def _forget(self, void: Callable[[Action], bool]) -> None:
         """Drops what waits for a connection that is gone; on the next one it would be out of place."""
-        kept = [[action for action in batch if not isinstance(action, kinds)] for batch in self._batches]
+        kept = [[action for action in batch if not void(action)] for batch in self._batches]
         self._batches = deque(batch for batch in kept if batch)
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
@@ -118,32 +119,27 @@ class StationLink:
                 self._wake.clear()
                 await self._wake.wait()
         finally:
-            if self._uplink is not None:
-                self._close_upstream()
-                self._forget(SendUp)
-                self.do(self.session.upstream_closed)
+            for name in list(self._uplinks):
+                self._close_upstream(name)
+                self._lost_upstream(name)
 
     async def _carry_out(self, batch: Sequence[Action], tasks: asyncio.TaskGroup) -> None:
         written = True
         for action in batch:
             match action:
-                case SendDown(text) if written:
+                case SendDown(text, durable) if written and (not durable or await self._all_written()):
                     await self._send_down(text)
-                case SendUp(text) if self._uplink is not None:  # the cloud's own record is as good as ours
-                    await self._uplink.send(text)
+                case SendUp(text, upstream, durable) if upstream in self._uplinks:
+                    if not durable or (written and await self._all_written()):
+                        await self._uplinks[upstream][0].send(text)
                 case Persist(records):
-                    written = await self._persist(action) and written
-                    if not written:
-                        self.session.persist_failed()
-                    del records
-                case Remember(name, value):
-                    self._remember(name, value)
+                    written = await self._persist(records) and written
                 case CloseStation(code, reason) if self.socket is not None:
                     tasks.create_task(self._close(self.socket, code, reason))
-                case OpenUpstream(subprotocol):
-                    self._open_upstream(subprotocol, tasks)
-                case CloseUpstream():
-                    self._close_upstream()
+                case OpenUpstream(subprotocol, upstream):
+                    self._open_upstream(upstream, subprotocol, tasks)
+                case CloseUpstream(upstream):
+                    self._close_upstream(upstream)
                 case Emit():
                     self._emit(action)
                 case News():
@@ -163,55 +159,71 @@ class StationLink:
         except TimeoutError:
             socket.transport.abort()
 
-    async def _persist(self, action: Persist) -> bool:
+    async def _persist(self, records: Sequence[Record]) -> bool:
+        """Writes what could not be written before, then this; the order of records is kept whatever happens."""
+        failed_before = bool(self._unwritten)
+        together = (*self._unwritten, *records)
+        self._unwritten.clear()
+        self._rewrite_s = self._now().s + REWRITE_S
         try:
-            await self._store.commit(action.records)
+            await self._store.commit(together)
         except CemError as problem:
-            if not self._store_failed:
+            # Grants are sent again by themselves, and an old one would claim too much.
+            self._unwritten = [record for record in together if not isinstance(record, Grant)]
+            self.session.persist_failed()
+            if not failed_before:
                 text = f"{self.session.station_id}: records cannot be written, so it is not answered: {problem}"
                 self._emit(Emit("records_unwritable", text))
-            self._store_failed = True
+            if len(self._unwritten) > MOST_UNWRITTEN and self.socket is not None:
+                self.socket.transport.abort()  # it keeps what is not acknowledged; we cannot (I11)
             return False
-        self._store_failed = False
         return True
 
-    def _remember(self, name: str, value: object) -> None:
-        try:
-            self._store.save_state(state_key(self.session.station_id, name), value)
-        except (TypeError, ValueError):  # a cloud's number beyond what JSON may carry
-            LOG.warning("%s: %s cannot be kept over a restart", self.session.station_id, name)
+    async def _all_written(self) -> bool:
+        """Whether every record so far is on disk."""
+        return not self._unwritten or await self._persist(())
+
+    def rewrite(self) -> None:
+        """Has what could not be written tried again, now and then."""
+        if self._unwritten and self._now().s >= self._rewrite_s:
+            self._batches.append([Persist(())])
+            self._wake.set()
 
     @staticmethod
     async def _close(socket: ServerConnection, code: int, reason: str) -> None:
         with suppress(ConnectionClosed):
             await socket.close(code, reason)
 
-    def _open_upstream(self, subprotocol: str, tasks: asyncio.TaskGroup) -> None:
-        if self._upstream is None or (self._uplink is not None and self._uplink.subprotocol == subprotocol):
+    def _open_upstream(self, name: str, subprotocol: str, tasks: asyncio.TaskGroup) -> None:
+        upstream = self._upstreams.get(name)
+        known = self._uplinks.get(name)
+        if upstream is None or (known is not None and known[0].subprotocol == subprotocol):
             return
-        self._close_upstream()
+        self._close_upstream(name)
         link = UpstreamLink(
-            self._upstream,
+            upstream,
             self.session.station_id,
             subprotocol,
-            opened=self._upstream_opened,
-            closed=self._upstream_closed,
-            frame=lambda text: self.do(lambda now: self.session.upstream_frame(text, now)),
+            opened=lambda: self._upstream_opened(name),
+            closed=lambda reason, unspoken: self._upstream_closed(name, reason, unspoken),
+            frame=lambda text: self.do(lambda now: self.session.upstream_frame(text, now, name)),
         )
-        self._uplink = link
-        self._uplink_task = tasks.create_task(link.run())
+        self._uplinks[name] = link, tasks.create_task(link.run())
 
-    def _upstream_opened(self) -> None:
-        self._uplink_changed(True, "")
-        self.do(self.session.upstream_opened)
+    def _upstream_opened(self, name: str) -> None:
+        self._uplink_changed(name, True, "")
+        self.do(lambda now: self.session.upstream_opened(now, name))
 
-    def _upstream_closed(self, reason: str) -> None:
-        self._uplink_changed(False, reason)
-        self._forget(SendUp)
-        self.do(self.session.upstream_closed)
+    def _upstream_closed(self, name: str, reason: str, unspoken: bool) -> None:
+        self._uplink_changed(name, False, reason)
+        self._lost_upstream(name, unspoken=unspoken)
 
-    def _close_upstream(self) -> None:
-        if self._uplink_task is not None:
-            self._uplink_task.cancel()
-            self._uplink_changed(None, "")
-        self._uplink = self._uplink_task = None
+    def _lost_upstream(self, name: str, *, unspoken: bool = False) -> None:
+        self._forget(lambda action: isinstance(action, SendUp) and action.upstream == name)
+        self.do(lambda now: self.session.upstream_closed(now, name, refused_version=unspoken))
+
+    def _close_upstream(self, name: str) -> None:
+        if name in self._uplinks:
+            _, task = self._uplinks.pop(name)
+            task.cancel()
+            self._uplink_changed(name, None, "")

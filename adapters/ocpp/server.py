@@ -19,12 +19,16 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from adapters.ocpp.link import StationLink, state_key
+from adapters.ocpp.link import StationLink
 from cem.config.models import Csms, StationSection
 from cem.core.site import Site
 from cem.core.state import EvseState
+from cem.csms.actions import PRIMARY
 from cem.csms.moment import Now
-from cem.csms.session import DIALECTS, Options, StationSession
+from cem.csms.pace import Room, Shared
+from cem.csms.records import kept_key
+from cem.csms.session import Options, StationSession
+from cem.csms.versions import DIALECTS
 from cem.csms.waiting import ROOM, WaitingStation
 from cem.errors import DeviceMisconfigured
 from cem.ports import Clock, Event, News, StationStore
@@ -39,7 +43,7 @@ MOST_TOLD = 1000
 
 
 def _kept(store: StationStore, station_id: str, name: str) -> Any:
-    return store.load_state(state_key(station_id, name))
+    return store.load_state(kept_key(station_id, name))
 
 
 def identity(path: str) -> str:
@@ -79,13 +83,17 @@ class OcppServer:
         self._passwords = {station.id: station.password for station in stations}
         self._waiting: dict[str, WaitingStation] = {}
         self._told: set[tuple[str, str]] = set()
-        self._upstream = csms.upstreams[0] if csms.upstreams else None
-        self._up: set[str] = set()
-        self._csms_lost = False
+        self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams}
+        self._up: dict[str, set[str]] = {name: set() for name in self._upstreams}
+        self._lost: set[str] = set()
+        self._first_ticked = 0
         self.port: int | None = None
         self.listening = asyncio.Event()
         options = Options(
-            upstream=self._upstream is not None,
+            upstream=PRIMARY in self._upstreams,
+            primary_id=self._upstreams[PRIMARY].id if PRIMARY in self._upstreams else "",
+            observers={name: frozenset(up.allow) for name, up in self._upstreams.items() if name != PRIMARY},
+            on_rejected=csms.on_rejected,
             offline_authorization=csms.offline_authorization,
             on_csms_loss=csms.on_csms_loss,
             profile_duration_s=csms.profile_duration_s,
@@ -94,24 +102,28 @@ class OcppServer:
         )
         now = self._now()
         registrations, grants, open_sessions = store.registrations(), store.grants(), store.open_sessions()
+        journal, id_maps = store.journal(), store.id_maps()
+        shared = Shared(Room(stations=max(1, len(stations))), csms.replay_per_s)
         self._links: dict[str, StationLink] = {}
         self._evse_links: dict[str, tuple[StationLink, int]] = {}
         for station in stations:
             evses = [evse for evse in site.evses if evse.station_id == station.id]
             session = StationSession(
-                station.id, evses, site.nominal_voltage_v, options, lambda: str(uuid.uuid4()), store.next_transaction_id
-            )
+                station.id, evses, site.nominal_voltage_v, options, lambda: str(uuid.uuid4()),
+                store.next_transaction_id, shared,
+            )  # fmt: skip
             session.restore(
-                registrations.get(station.id), grants, open_sessions, partial(_kept, store, station.id), now
-            )
+                registrations.get(station.id), grants, open_sessions, partial(_kept, store, station.id), now,
+                journal.get(station.id, ()), id_maps.get(station.id, ()),
+            )  # fmt: skip
             link = StationLink(
                 session,
-                self._upstream,
+                self._upstreams,
                 store,
                 self._now,
                 lambda emit, who=station.id: self._emit(emit.code, who, emit.text, emit.data),  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                 news,
-                lambda up, why, who=station.id: self._uplink_changed(who, up, why),  # type: ignore[misc]  # as above
+                lambda name, up, why, who=station.id: self._uplink_changed(name, who, up, why),  # type: ignore[misc]  # as above
             )
             self._links[station.id] = link
             self._evse_links.update({evse.evse_id: (link, evse.number) for evse in evses})
@@ -140,9 +152,8 @@ class OcppServer:
             "port": self.port,
             "stations": [link.session.status() for link in self._links.values()],
             "waiting_room": [station.status() for station in self._waiting.values()],
-            "upstream": None
-            if self._upstream is None
-            else {"id": self._upstream.id, "lost": self._csms_lost, "uplinks": len(self._up)},
+            "upstream": self._upstream_status(PRIMARY) if PRIMARY in self._upstreams else None,
+            "observers": [self._upstream_status(name) for name in self._upstreams if name != PRIMARY],
         }
 
     # -- telling people ---------------------------------------------------------------------------------------------
@@ -160,22 +171,28 @@ class OcppServer:
         self._told.add((matter, who))
         return True
 
-    def _uplink_changed(self, station_id: str, up: bool | None, why: str) -> None:
-        """The cloud counts as lost when no uplink is left, and as back with the first one."""
-        upstream = self._upstream
-        if upstream is None:
-            return
+    def _upstream_status(self, name: str) -> dict[str, Any]:
+        return {"id": self._upstreams[name].id, "lost": name in self._lost, "uplinks": len(self._up[name])}
+
+    def _uplink_changed(self, name: str, station_id: str, up: bool | None, why: str) -> None:
+        """A CSMS counts as lost when no uplink is left, and as back with the first one."""
+        upstream, uplinks = self._upstreams[name], self._up[name]
         if up:
-            self._up.add(station_id)
-            if self._csms_lost:
-                self._csms_lost = False
+            uplinks.add(station_id)
+            if name in self._lost:
+                self._lost.discard(name)
                 self._emit("csms_back", upstream.id, f"Upstream {upstream.id} is back")
         else:
-            self._up.discard(station_id)
-            if up is not None and not self._up and not self._csms_lost:
-                self._csms_lost = True
+            uplinks.discard(station_id)
+            if up is not None and not uplinks and name not in self._lost:
+                self._lost.add(name)
                 text = f"Upstream {upstream.id} at {upstream.url} is away: {why}. Stations are served here meanwhile"
                 self._emit("csms_lost", upstream.id, text)
+
+    def retry_refused(self) -> None:
+        """Another try for every message that a CSMS refused; on the server's own loop."""
+        for link in self._links.values():
+            link.do(link.session.retry_refused)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 
@@ -221,8 +238,12 @@ class OcppServer:
             self.listening.clear()
 
     async def _tick(self) -> None:
+        links = list(self._links.values())
         while True:
-            for link in self._links.values():
+            # Another one first each time, so that what all share, the pace of a replay, is shared evenly.
+            self._first_ticked = (self._first_ticked + 1) % max(1, len(links))
+            for link in links[self._first_ticked :] + links[: self._first_ticked]:
+                link.rewrite()
                 link.do(link.session.tick)
             await asyncio.sleep(TICK_S)
 

@@ -33,7 +33,7 @@ class UpstreamLink:
         station_id: Whose name it carries.
         subprotocol: As spoken with the station.
         opened: Called when the cloud has accepted it.
-        closed: Called when it broke or could not be opened, with the reason.
+        closed: Called when it broke or could not be opened, with the reason and whether it does not speak the version.
         frame: Called with each text frame.
     """
 
@@ -43,11 +43,12 @@ class UpstreamLink:
         station_id: str,
         subprotocol: str,
         opened: Callable[[], None],
-        closed: Callable[[str], None],
+        closed: Callable[[str, bool], None],
         frame: Callable[[str], None],
     ) -> None:
         self.subprotocol = subprotocol
         self._url = f"{upstream.url.rstrip('/')}/{quote(station_id, safe='')}"
+        self._unspoken = f"it does not speak {subprotocol}"
         self._opened = opened
         self._closed = closed
         self._frame = frame
@@ -64,7 +65,7 @@ class UpstreamLink:
         while True:
             began_s = loop.time()
             reason = await self._serve()
-            self._closed(reason)
+            self._closed(reason, reason == self._unspoken)
             if loop.time() - began_s > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s * _RANDOM.uniform(0.7, 1.0))
@@ -91,7 +92,7 @@ class UpstreamLink:
                 logger=_LIBRARY_LOG,
             ) as socket:
                 if socket.subprotocol != self.subprotocol:
-                    return f"it does not speak {self.subprotocol}"
+                    return self._unspoken
                 self._socket = socket
                 self._opened()
                 async for message in socket:

@@ -242,15 +242,32 @@ class Upstream(Section):
     id: Identifier = Field(description="Name of the upstream, in messages and pages.")
     url: str = Field(pattern=r"^wss?://", description="Without the station's identity, which is appended.")
     password: str | None = Field(None, description="Credential towards this upstream.")
+    role: Literal["primary", "observer"] = Field(
+        "primary", description="One is primary and decides; observers see everything and their commands are refused."
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), max_length=100, description="Observer: OCPP actions that it may command all the same."
+    )
 
 
 class Csms(Section):
     """The local CSMS."""
 
     listen: Listen = Field(Listen(), description="Where stations reach us.")
-    upstreams: tuple[Upstream, ...] = Field(default=(), max_length=1, description="Empty: we are the CSMS of record.")
+    upstreams: tuple[Upstream, ...] = Field(default=(), max_length=5, description="Empty: we are the CSMS of record.")
     offline_authorization: Literal["accept", "reject", "known"] = Field(
         "known", description="Unknown tags while the upstream is away."
+    )
+    on_rejected: Literal["finish", "stop"] = Field(
+        "finish",
+        description="A transaction that began without the upstream, which then rejects its tag (1.6: as "
+        "StopTransactionOnInvalidId): let it finish, or stop it.",
+    )
+    replay_per_s: float = Field(
+        100,
+        ge=1,
+        le=5000,
+        description="After an outage: how many messages a second each upstream is told, all stations together.",
     )
     on_csms_loss: Literal["keep", "close"] = Field(
         "keep", description="While the upstream is away: keep stations connected and in service, or close them."

@@ -2,23 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from cem.csms.records import Record
+
+PRIMARY = ""
+"""The upstream CSMS that decides; observers have names."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendDown:
-    """Send this text to the station."""
+    """Send this text to the station.
+
+    Attributes:
+        durable: Only once every record so far is on disk (I5).
+    """
 
     text: str
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SendUp:
-    """Send this text to the upstream CSMS."""
+    """Send this text to an upstream CSMS; ``durable`` as for ``SendDown``."""
 
     text: str
+    upstream: str = PRIMARY
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +35,6 @@ class Persist:
     """Write these records to disk; what follows waits for it, and goes not down to the station where it fails (I5)."""
 
     records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Remember:
-    """Keep this JSON value under this name for after a restart; the latest counts, nothing waits for it."""
-
-    name: str
-    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,17 @@ class CloseStation:
 
 @dataclass(frozen=True, slots=True)
 class OpenUpstream:
-    """Keep a connection to the upstream CSMS in this subprotocol until told otherwise."""
+    """Keep a connection to an upstream CSMS in this subprotocol until told otherwise."""
 
     subprotocol: str
+    upstream: str = PRIMARY
 
 
 @dataclass(frozen=True, slots=True)
 class CloseUpstream:
-    """End the connection to the upstream CSMS and do not dial again."""
+    """End the connection to an upstream CSMS and do not dial again."""
+
+    upstream: str = PRIMARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +74,4 @@ class News:
     """Something happened that control should not wait a cycle for."""
 
 
-Action = SendDown | SendUp | Persist | Remember | CloseStation | OpenUpstream | CloseUpstream | Emit | News
+Action = SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News

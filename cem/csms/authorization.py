@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import Literal
 
 Policy = Literal["accept", "reject", "known"]
+OnRejected = Literal["finish", "stop"]
 ROOM = 5000
 
 

@@ -4,22 +4,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from cem.core.site import Evse
-from cem.csms.actions import Action, Remember
+from cem.csms.actions import Action, Persist
 from cem.csms.dialect import Ask, Dialect, ProfilesAsked
 from cem.csms.frames import Frame, result, with_value, without
+from cem.csms.ids import Ids
 from cem.csms.keeper import Keeper
 from cem.csms.metering import instant, items
 from cem.csms.moment import Now, ocpp_time
 from cem.csms.parsing import whole, words
 from cem.csms.picture import Picture
 from cem.csms.profiles import CompositeAsked, Profile, ProfileStore, Running, Step
+from cem.csms.records import Kept
 
 
 class Commands:
     """One station's side of what the cloud may ask.
 
     Args:
+        station_id: Identity.
         evses: As built.
         nominal_v: Converts between W and A as the standard does.
         keeper: Our own limits, for an honest composite schedule.
@@ -30,6 +35,7 @@ class Commands:
 
     def __init__(
         self,
+        station_id: str,
         evses: Sequence[Evse],
         nominal_v: float,
         keeper: Keeper,
@@ -37,6 +43,7 @@ class Commands:
         journaled: Callable[[str | None], bool],
         out: list[Action],
     ) -> None:
+        self._station_id = station_id
         self._evses = {e.number: e for e in evses}
         self._nominal_v = nominal_v
         self._keeper = keeper
@@ -61,7 +68,7 @@ class Commands:
             {"evse": p.evse, "raw": p.raw, "transaction_id": p.transaction_id, "received": ocpp_time(p.received)}
             for p in self.profiles.find(lambda _p: True)
         ]
-        self._out.append(Remember("profiles", kept))
+        self._out.append(Persist((Kept(self._station_id, "profiles", orjson.dumps(kept).decode()),)))
 
     def _running(self, evse: int) -> Running | None:
         transaction = self._picture.transactions.at(evse)
@@ -86,13 +93,13 @@ class Commands:
         if self.profiles.transaction_ended(evse):
             self._keep()
 
-    def answer(self, frame: Frame, dialect: Dialect, now: Now) -> tuple[str, Sequence[Ask]] | None:
+    def answer(self, frame: Frame, dialect: Dialect, ids: Ids, now: Now) -> tuple[str, Sequence[Ask]] | None:
         """Our answer and what else to tell the cloud; ``None`` where the station itself must answer."""
         told: Sequence[Ask] = ()
         payload: dict[str, Any]
         match frame.action:
             case "SetChargingProfile":
-                taken = self._set(dialect.set_profile(frame.payload), now)
+                taken = self._set(dialect.set_profile(frame.payload), ids, now)
                 payload = {"status": "Accepted" if taken else "Rejected"}
                 self._keep()
             case "ClearChargingProfile":
@@ -115,7 +122,7 @@ class Commands:
                 return None
         return result(frame.message_id, payload), told
 
-    def forward(self, frame: Frame, dialect: Dialect, now: Now) -> str:
+    def forward(self, frame: Frame, dialect: Dialect, ids: Ids, now: Now) -> str:
         """The text that goes to the station: unchanged, but for a mapped id or a profile that is kept here."""
         text = frame.text
         start = dialect.start_profile(frame.action, frame.payload)
@@ -126,16 +133,16 @@ class Commands:
                 self._for_start[profile.evse] = replace(profile, received=now.utc)
         named = dialect.stop_id(frame.action, frame.payload)
         if named is not None:
-            local = self._picture.transactions.local_id(named)
+            local = ids.local_id(named)
             if local != named:
                 text = with_value(text, "transactionId", dialect.wire_id(local))
         return text
 
-    def _set(self, profile: Profile | None, now: Now) -> bool:
+    def _set(self, profile: Profile | None, ids: Ids, now: Now) -> bool:
         if profile is None:
             return False
         if profile.transaction_id is not None:
-            local = self._picture.transactions.local_id(profile.transaction_id)
+            local = ids.local_id(profile.transaction_id)
             profile = replace(profile, transaction_id=local)
         return self.profiles.set(replace(profile, received=now.utc))
 

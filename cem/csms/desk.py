@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 
-from cem.csms.actions import Action, Persist, SendDown
+from cem.csms.actions import Action, Emit, Persist, SendDown
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
-from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
+from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, start_key
 from cem.csms.frames import Frame, Kind, error, result, with_value
-from cem.csms.lane import Priority
+from cem.csms.lane import Priority, Waiting
 from cem.csms.moment import Now
+from cem.csms.observers import Observers
 from cem.csms.picture import Picture
 from cem.csms.records import Registration
+from cem.csms.thinning import signed
 from cem.csms.uplink import Uplink
 
 HEARTBEAT_S = 60
@@ -24,6 +26,7 @@ class Desk:
         upstream: There is a cloud, even if it is away now.
         picture: What is learned goes here.
         uplink: The way to the cloud.
+        observers: Other CSMSs that see everything.
         authorization: Who may charge while the cloud cannot be asked.
         out: Where actions go.
         next_transaction_id: Makes transaction ids for 1.6, unique and persisted.
@@ -36,6 +39,7 @@ class Desk:
         upstream: bool,
         picture: Picture,
         uplink: Uplink,
+        observers: Observers,
         authorization: Authorization,
         out: list[Action],
         next_transaction_id: Callable[[], int],
@@ -45,6 +49,7 @@ class Desk:
         self._upstream = upstream
         self._picture = picture
         self._uplink = uplink
+        self._observers = observers
         self._authorization = authorization
         self._out = out
         self._next_transaction_id = next_transaction_id
@@ -53,85 +58,98 @@ class Desk:
 
     def handle(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
         """One CALL; it is always answered, in the end."""
-        start_key = _start_key(fact)
-        if isinstance(fact, TransactionTold):
-            given = self._picture.transactions.answered_start(start_key) if start_key else fact.transaction_id
-            if given is not None and (start_key is not None or (self._upstream and self._uplink.repeats(frame))):
+        key, kind = start_key(fact), journal_kind(frame, fact)
+        told_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
+        if kind is not None:
+            given = self._picture.transactions.answered_start(key) if key else told_id or ""
+            if given is not None and (key is not None or (self._upstream and self._uplink.repeats(frame))):
                 self._reply(frame, fact, dialect, now, given)  # a repeat: the cloud has it, or will get it from us
                 return
-        waits = isinstance(fact, TransactionTold) and len(self._uplink.journal) > 0  # order (C4)
+        else:
+            self._observers.see(frame, fact, now)
+        # Order (C4); and what a cloud has refused to hear the start of stays together.
+        waits = isinstance(fact, TransactionTold) and (
+            len(self._uplink.journal) > 0 or self._uplink.journal.parks(told_id)
+        )
         if not self._upstream or not self._uplink.usable or waits:
-            self._answer(frame, fact, dialect, now, sent=False)
+            self._answer(frame, fact, dialect, now)
             return
-        if start_key is None:
+        if key is None:
             self._learn(fact, now)
         if isinstance(fact, StatusTold):
             self._uplink.remember_status((fact.evse, fact.connector), frame, told=True)
+        relayed: list[Waiting] = []
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is None:
-                self._answer(frame, fact, dialect, now, sent=True)
+                self._answer(frame, fact, dialect, now, learned=True, sent=relayed[0].sent_s is not None)
             else:
-                if answer.kind is Kind.RESULT and isinstance(fact, TransactionTold):
-                    self._uplink.taken(frame)
-                self._observe(fact, answer, dialect, now)
+                self._observe(frame, fact, answer, dialect, now)
 
-        text = self._upwards(frame, fact, dialect)
-        if not self._uplink.relay(frame, text, _priority(fact), now.s, done):
-            self._answer(frame, fact, dialect, now, sent=False)
+        waiting = self._uplink.relay(frame, self._upwards(frame, fact, dialect), _priority(fact), now.s, done)
+        if waiting is None:
+            self._answer(frame, fact, dialect, now)
+        else:
+            relayed.append(waiting)
 
     def _upwards(self, frame: Frame, fact: Fact | None, dialect: Dialect) -> str:
         """The text for the cloud: unchanged, but for the id of a transaction it knows by another."""
         if isinstance(fact, TransactionTold) and fact.transaction_id is not None:
-            cloud_id = self._picture.transactions.cloud_id(fact.transaction_id)
+            cloud_id = self._uplink.ids.cloud_id(fact.transaction_id)
             if cloud_id != fact.transaction_id:
                 return with_value(frame.text, "transactionId", dialect.wire_id(cloud_id))
         return frame.text
 
-    def _observe(self, fact: Fact | None, answer: Frame, dialect: Dialect, now: Now) -> None:
+    def _observe(self, frame: Frame, fact: Fact | None, answer: Frame, dialect: Dialect, now: Now) -> None:
         """The cloud answered the station: learn from it, then pass it on as it is."""
         text = answer.text
-        if answer.kind is Kind.RESULT:
-            token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
-            good = dialect.token_accepted(answer.payload)
-            if token is not None and good is not None:
-                self._authorization.learn(token, accepted=good)
-            start_key = _start_key(fact)
-            if isinstance(fact, Booted):
-                self._uplink.remember_boot(None)
-                if dialect.boot_status(answer.payload) == "Accepted":
-                    self._register(fact, dialect)
-                    self._out.append(SendDown(text))
-                    self._accept(dialect, now)
-                    return
-            elif start_key is not None and isinstance(fact, TransactionTold):
-                cloud_id = dialect.start_answer(answer.payload).transaction_id
-                if cloud_id is not None:
-                    local_id = self._local_id(cloud_id)
-                    if local_id != cloud_id:
-                        text = with_value(text, "transactionId", dialect.wire_id(local_id))
-                    self._begin(fact, start_key, local_id, now)
-        self._out.append(SendDown(text))
+        if answer.kind is not Kind.RESULT:
+            self._out.append(SendDown(text))
+            return
+        token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
+        good = dialect.token_accepted(answer.payload)
+        if token is not None and good is not None:
+            self._authorization.learn(token, accepted=good)
+        if isinstance(fact, Booted):
+            self._uplink.remember_boot(None)
+            if dialect.boot_status(answer.payload) == "Accepted":
+                self._register(fact, dialect)
+                self._out.append(SendDown(text))
+                self._accept(dialect, now)
+                return
+        kind, key = journal_kind(frame, fact), start_key(fact)
+        local_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
+        if key is not None and isinstance(fact, TransactionTold):
+            cloud_id = dialect.start_answer(answer.payload).transaction_id
+            if cloud_id is not None:
+                local_id = cloud_id if not self._in_use(cloud_id) else self._fresh_id()
+                if local_id != cloud_id:
+                    text = with_value(text, "transactionId", dialect.wire_id(local_id))
+                self._uplink.ids.map(local_id, cloud_id, key)
+                self._begin(fact, key, local_id, now)
+        if kind is not None:
+            self._uplink.taken(frame)
+            if local_id is not None or kind == "event":
+                self._observers.keep(frame, kind, local_id or "", dialect, now)
+        self._out.append(SendDown(text, durable=kind is not None))
 
-    def _local_id(self, cloud_id: str) -> str:
-        """The station's id for a transaction of the cloud: the same, unless the station knows another by it."""
-        if not self._picture.transactions.in_use(cloud_id):
-            return cloud_id
-        local_id = self._fresh_id()
-        self._picture.transactions.map(local_id, cloud_id)
-        return local_id
+    def _in_use(self, transaction_id: str) -> bool:
+        """Whether the station may still speak of a transaction by this id."""
+        return transaction_id in self._picture.transactions.open or self._uplink.ids.knows(transaction_id)
 
     def _fresh_id(self) -> str:
-        while self._picture.transactions.in_use(fresh := str(self._next_transaction_id())):
+        while self._in_use(fresh := str(self._next_transaction_id())):
             pass
         return fresh
 
-    def _begin(self, fact: TransactionTold, key: tuple[object, ...], local_id: str, now: Now) -> None:
+    def _begin(self, fact: TransactionTold, key: str, local_id: str, now: Now) -> None:
         self._picture.transactions.remember_start(key, local_id)
         begun = TransactionTold("start", fact.evse, local_id, fact.at_utc, token=fact.token, meter_wh=fact.meter_wh)
         self._learn(begun, now)
 
-    def _answer(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, *, sent: bool) -> None:
+    def _answer(
+        self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, *, learned: bool = False, sent: bool = False
+    ) -> None:
         """Answers as the CSMS; where a cloud should have, what it must hear is journaled.
 
         Args:
@@ -139,18 +157,25 @@ class Desk:
             fact: What it says.
             dialect: Its version.
             now: Both clocks.
-            sent: It went up before, and was learned from; only the answer is missing.
+            learned: It was learned from when it came.
+            sent: It went up before; only the answer is missing.
         """
-        start_key = _start_key(fact)
+        key, kind = start_key(fact), journal_kind(frame, fact)
         local_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
-        if start_key is not None and isinstance(fact, TransactionTold):
+        if self._upstream and kind == "start" and self._uplink.journal.refuses_starts:
+            self._refuse(frame)
+            return
+        if key is not None and isinstance(fact, TransactionTold):
             local_id = self._fresh_id()
-            self._begin(fact, start_key, local_id, now)
-        elif not sent:
+            if not self._upstream:
+                self._uplink.ids.map(local_id, local_id, key)  # so that a repeat after a restart is known
+            self._begin(fact, key, local_id, now)
+        elif not learned:
             self._learn(fact, now)
         if self._upstream:
-            if isinstance(fact, TransactionTold) and local_id is not None:
-                self._uplink.hold_back(frame, fact.kind, local_id, now.s, sent=sent)
+            if kind is not None and (local_id is not None or kind == "event"):
+                self._uplink.hold_back(frame, kind, local_id or "", dialect.version, now, sent=sent)
+                self._observers.keep(frame, kind, local_id or "", dialect, now)
             elif isinstance(fact, StatusTold):
                 self._uplink.remember_status((fact.evse, fact.connector), frame, told=False)
             elif isinstance(fact, Booted):
@@ -160,6 +185,14 @@ class Desk:
         self._reply(frame, fact, dialect, now, local_id)
         if isinstance(fact, Booted):
             self._accept(dialect, now)
+
+    def _refuse(self, frame: Frame) -> None:
+        """No room for another transaction: the station hears so and tries again, rather than that we lose it (I11)."""
+        text = f"{self._station_id}'s new transaction is refused: too much waits for the cloud already"
+        self._out += [
+            SendDown(error(frame.message_id, "InternalError", "no room to keep this transaction")),
+            Emit("queue_refuses_starts", text),
+        ]
 
     def _reply(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, local_id: str | None) -> None:
         """Our own answer as the CSMS."""
@@ -172,7 +205,7 @@ class Desk:
             text = error(frame.message_id, "NotImplemented", f"{frame.action} is not known here")
         else:
             text = result(frame.message_id, payload)
-        self._out.append(SendDown(text))
+        self._out.append(SendDown(text, durable=journal_kind(frame, fact) is not None))
 
     def _learn(self, fact: Fact | None, now: Now) -> None:
         match fact:
@@ -200,10 +233,12 @@ class Desk:
             self._out.append(Persist((self.registration,)))
 
 
-def _start_key(fact: Fact | None) -> tuple[object, ...] | None:
-    """What makes two starts without an id of their own (1.6) the same: connector, idTag, timestamp, meterStart."""
-    if isinstance(fact, TransactionTold) and fact.kind == "start" and fact.transaction_id is None:
-        return fact.evse, fact.token, fact.at_utc, fact.meter_wh
+def journal_kind(frame: Frame, fact: Fact | None) -> str | None:
+    """What must reach every CSMS, as ``JournalEntry`` names it; ``None`` for what may be missed."""
+    if isinstance(fact, TransactionTold):
+        return fact.kind
+    if frame.action == "SecurityEventNotification" or (frame.action == "MeterValues" and signed(frame.text)):
+        return "event"
     return None
 
 

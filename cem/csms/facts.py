@@ -1,5 +1,6 @@
 """What a station's message says, in words that do not depend on the OCPP version."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,3 +69,11 @@ class TokenAsked:
 
 
 Fact = Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
+
+
+def start_key(fact: Fact | None) -> str | None:
+    """Digest of what makes two starts without an id of their own (1.6) the same: connector, idTag, time, register."""
+    if isinstance(fact, TransactionTold) and fact.kind == "start" and fact.transaction_id is None:
+        same = repr((fact.evse, fact.token, fact.at_utc, fact.meter_wh))
+        return hashlib.sha256(same.encode()).hexdigest()[:32]
+    return None

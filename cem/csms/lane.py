@@ -36,6 +36,7 @@ class Waiting:
 
     Attributes:
         foreign: It is the other side's own, only passing through us.
+        replay: It is from the journal: what happens now may overtake it once it is left unanswered (C4).
         deadline_s: Monotonic time at which it is given up, set when it is sent unless given before.
     """
 
@@ -45,6 +46,7 @@ class Waiting:
     timeout_s: float
     done: Done
     foreign: bool = False
+    replay: bool = False
     deadline_s: float | None = None
     sent_s: float | None = None
 
@@ -68,10 +70,10 @@ class Lane:
         heapq.heappush(self._queue, (waiting.priority, self._count, waiting))
         return True
 
-    def free(self, now_s: float, *, limit: bool = False) -> bool:
-        """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for a foreign one."""
+    def free(self, now_s: float, *, limit: bool = False, live: bool = False) -> bool:
+        """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for a foreign one, live for replayed."""
         return all(
-            limit and w.foreign and w.sent_s is not None and now_s - w.sent_s >= OVERTAKE_S
+            ((limit and w.foreign) or (live and w.replay)) and w.sent_s is not None and now_s - w.sent_s >= OVERTAKE_S
             for w in self._on_way.values()
         )
 
@@ -93,7 +95,7 @@ class Lane:
 
     def next(self, now_s: float) -> str | None:
         """The text of the next waiting CALL, if one may go now."""
-        if not self._queue or not self.free(now_s):
+        if not self._queue or not self.free(now_s, live=True) or self._queue[0][2].message_id in self._on_way:
             return None
         return self.send(heapq.heappop(self._queue)[2], now_s)
 
@@ -106,11 +108,19 @@ class Lane:
         late = [w for w in self._on_way.values() if w.deadline_s is not None and now_s >= w.deadline_s]
         for waiting in late:
             del self._on_way[waiting.message_id]
-        stuck = [w for _, _, w in self._queue if w.deadline_s is not None and now_s >= w.deadline_s]
-        if stuck:
-            self._queue = [item for item in self._queue if item[2] not in stuck]
+        return late + self._take(lambda w: w.deadline_s is not None and now_s >= w.deadline_s)
+
+    def take(self, priority: Priority) -> list[Waiting]:
+        """Takes what waits for its turn with this priority, in order."""
+        return self._take(lambda w: w.priority is priority)
+
+    def _take(self, wanted: Callable[[Waiting], bool]) -> list[Waiting]:
+        taken = [item for item in sorted(self._queue) if wanted(item[2])]
+        if taken:
+            kept = {item[1] for item in self._queue} - {item[1] for item in taken}
+            self._queue = [item for item in self._queue if item[1] in kept]
             heapq.heapify(self._queue)
-        return late + stuck
+        return [item[2] for item in taken]
 
     def drain(self) -> list[Waiting]:
         """Takes everything, what was on its way first: the connection is gone."""

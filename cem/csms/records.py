@@ -65,7 +65,100 @@ class SessionUpdate:
     reason: str | None = None
 
 
-Record = Registration | Grant | SessionUpdate
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One message of a station that an upstream CSMS has to hear.
+
+    Attributes:
+        station_id: Whose.
+        upstream_id: Which CSMS, as in the site file.
+        seq: Position in this station's queue towards this CSMS; grows for ever.
+        message_id: The station's own; a repeat carries it again (I6).
+        action: OCPP action.
+        text: The frame as the station wrote it.
+        kind: ``start``, ``update``, ``stop`` or, outside of transactions, ``event``.
+        local_id: The transaction by the station's id; empty where there is none.
+        ocpp_version: The version it was spoken in.
+        fingerprint: Of action and payload: a repeat of the station is known by it.
+        at_utc: When we took it.
+        live: It first went out while it happened, so a repeat goes without ``offline``.
+        thin: 0 never dropped, 1 only where room is short, 2 where samples are closer than needed.
+        state: ``waiting``, or ``refused`` where the CSMS will not take it.
+    """
+
+    station_id: str
+    upstream_id: str
+    seq: int
+    message_id: str
+    action: str
+    text: str
+    kind: str
+    local_id: str
+    ocpp_version: str
+    fingerprint: str
+    at_utc: datetime
+    live: bool = False
+    thin: int = 0
+    state: str = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalMark:
+    """What became of one journaled message.
+
+    Attributes:
+        state: ``delivered`` (the text goes, the fingerprint stays a while), ``dropped`` (thinned out), ``refused``,
+            or ``waiting`` again.
+    """
+
+    station_id: str
+    upstream_id: str
+    seq: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdMap:
+    """Under which id a CSMS knows a station's transaction (1.6), and which start it answered with it.
+
+    Attributes:
+        local_id: What the station uses.
+        cloud_id: What the CSMS uses; ``None`` where the mapping is forgotten.
+        start_key: Digest of the start; a station that repeats it is given the same id.
+    """
+
+    station_id: str
+    upstream_id: str
+    local_id: str
+    cloud_id: str | None
+    start_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A session's JSON value under a name; the latest counts."""
+
+    station_id: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An event of consequence, for the audit."""
+
+    station_id: str
+    at_utc: datetime
+    code: str
+    text: str
+
+
+Record = Registration | Grant | SessionUpdate | JournalEntry | JournalMark | IdMap | Kept | Noted
+
+
+def kept_key(station_id: str, name: str) -> str:
+    """Under which name the store keeps a ``Kept``."""
+    return f"csms/{station_id}/{name}"
 
 
 class OpenSession(Protocol):

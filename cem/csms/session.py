@@ -1,13 +1,14 @@
-"""One station <-> its upstream CSMS: frames and times in, actions out. No socket, clock or task in here."""
+"""One station <-> its upstream CSMSs: frames and times in, actions out. No socket, clock or task in here."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cem.core.site import Evse
 from cem.core.state import EvseState
-from cem.csms.actions import Action, CloseStation, CloseUpstream, Emit, News, OpenUpstream, SendDown, SendUp
-from cem.csms.authorization import Authorization, Policy
+from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, Persist, SendDown, SendUp
+from cem.csms.authorization import Authorization, OnRejected, Policy
+from cem.csms.clouds import CALL_TIMEOUT_S, Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
 from cem.csms.dialect import Ask, Dialect
@@ -16,31 +17,32 @@ from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
 from cem.csms.keeper import Keeper
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
+from cem.csms.pace import Shared
 from cem.csms.picture import Picture
-from cem.csms.records import Grant, OpenSession, Registration
-from cem.csms.uplink import State, Uplink
-from cem.csms.v2 import V2
-from cem.csms.v16 import V16
+from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Registration
+from cem.csms.uplink import Leg
+from cem.csms.versions import DIALECTS, dialect_of
 from cem.csms.waiting import describe
 
 BOOT_GRACE_S = 3.0
 """A station that connects has this long to boot before it is taken as one that need not."""
-CALL_TIMEOUT_S = 30.0
 GARBAGE_LIMIT = 5
 """Unreadable frames in a row after which the connection is closed (S14)."""
-DIALECTS: Mapping[str, Callable[[], Dialect]] = {
-    "ocpp2.1": lambda: V2("2.1"),
-    "ocpp2.0.1": lambda: V2("2.0.1"),
-    "ocpp1.6": V16,
-}
-"""Subprotocols we speak; the station's order of preference decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How stations are served; see ``cem.config.models.Csms``."""
+    """How stations are served; see ``cem.config.models.Csms``.
+
+    Attributes:
+        primary_id: Name of the upstream that decides, where there is one.
+        observers: Further upstreams, with the commands that each may give.
+    """
 
     upstream: bool = False
+    primary_id: str = "cloud"
+    observers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    on_rejected: OnRejected = "finish"
     offline_authorization: Policy = "known"
     on_csms_loss: str = "keep"
     profile_duration_s: float = 120
@@ -58,6 +60,7 @@ class StationSession:
         options: How it is served.
         new_id: Makes message ids (UUIDs).
         next_transaction_id: Makes transaction ids for 1.6, unique and persisted.
+        shared: What the stations of a site share.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class StationSession:
         options: Options,
         new_id: Callable[[], str],
         next_transaction_id: Callable[[], int],
+        shared: Shared | None = None,
     ) -> None:
         self.station_id = station_id
         self._options = options
@@ -86,13 +90,16 @@ class StationSession:
             station_id, evses, options.profile_duration_s, options.profile_refresh_s,
             self._down, self.picture, self._out, new_id, self._proven,
         )  # fmt: skip
-        self.uplink = Uplink(station_id, self.picture.transactions, self._out, new_id)
+        legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
+        self.clouds = Clouds(
+            station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared or Shared()
+        )
         self._desk = Desk(
-            station_id, options.upstream, self.picture, self.uplink,
+            station_id, options.upstream, self.picture, self.clouds.primary, self.clouds.observers,
             Authorization(options.offline_authorization, standalone=not options.upstream),
             self._out, next_transaction_id, lambda dialect, now: self._accept(dialect, now, booted=True),
         )  # fmt: skip
-        self.commands = Commands(evses, nominal_v, self.keeper, self.picture, self._journaled, self._out)
+        self.commands = Commands(station_id, evses, nominal_v, self.keeper, self.picture, self.clouds.holds, self._out)
 
     # -- life of the connections ------------------------------------------------------------------------------------
 
@@ -103,38 +110,38 @@ class StationSession:
         open_sessions: Sequence[OpenSession],
         remembered: Callable[[str], Any],
         now: Now,
+        journal: Sequence[JournalEntry] = (),
+        id_maps: Sequence[IdMap] = (),
     ) -> None:
-        """Takes over what was on disk when we started; ``remembered`` gives back what ``Remember`` kept by name."""
+        """Takes over what was on disk when we started; ``remembered`` gives back what was ``Kept`` by name."""
         self._desk.registration = registration
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
         self.picture.restore(open_sessions, now.s)
-        if registration is not None and self._options.upstream and f"ocpp{registration.ocpp_version}" in DIALECTS:
-            self._dialect = DIALECTS[f"ocpp{registration.ocpp_version}"]()
-            self.commands.restore(remembered("profiles"), self._dialect)
-            self.uplink.restore(remembered("uplink"))
-            if self.uplink.busy:  # the cloud is told even where the station never comes back
-                self.uplink.dialing(now.s)
-                self._out.append(OpenUpstream(f"ocpp{registration.ocpp_version}"))
+        self.clouds.restore(journal, id_maps)
+        if registration is not None and self._options.upstream:
+            self._dialect = self.clouds.dialect = dialect_of(registration.ocpp_version)
+            if self._dialect is not None:
+                self.commands.restore(remembered("profiles"), self._dialect)
+        if self._options.upstream:
+            self.clouds.wanted(None, now)  # the cloud is told even where the station never comes back
 
     def station_opened(self, subprotocol: str, now: Now) -> list[Action]:
         """The station is connected and authenticated."""
-        if self._dialect is not None and f"ocpp{self._dialect.version}" != subprotocol and self._options.upstream:
-            self.uplink.closed_for_good(now)
-            self._out.append(CloseUpstream())
-        self._dialect = DIALECTS[subprotocol]()
+        self._dialect = self.clouds.dialect = DIALECTS[subprotocol]()
         self._opened_s, self._accepted, self._booting, self._garbage = now.s, False, False, 0
         self._garbage_told = False
+        self.clouds.station_here = True
         self.picture.clock.disconnected()
         self.keeper.connected(now)
         if self._options.upstream:
-            self.uplink.dialing(now.s)
-            self._out.append(OpenUpstream(subprotocol))
+            self.clouds.wanted(self._dialect.version, now)
         self._out.append(News())
         return self._flush(now)
 
     def station_closed(self, now: Now) -> list[Action]:
         """The station is gone; what the cloud still has to hear goes up first, then its uplink closes."""
         self._opened_s, self._accepted, self._booting = None, False, False
+        self.clouds.station_here = False
         self.keeper.closed()
         for waiting in self._down.drain():
             waiting.done(None, now)
@@ -142,24 +149,23 @@ class StationSession:
             self._shown_online = False
             text = f"{self.station_id} is offline; what it may still draw stays reserved"
             self._out += [Emit("station_offline", text), News()]
-        self._release_uplink(now)
+        self.clouds.release(now)
+        self.clouds.wanted(None, now)
         return self._flush(now)
 
-    def _release_uplink(self, now: Now) -> None:
-        """A station that is gone needs no uplink once the cloud has heard everything."""
-        if self._opened_s is None and self._options.upstream and self._dialect is not None and not self.uplink.busy:
-            self.uplink.closed_for_good(now)
-            self._out.append(CloseUpstream())
-
-    def upstream_opened(self, now: Now) -> list[Action]:
-        """The cloud accepted this station's uplink."""
-        self.uplink.opened(now)
+    def upstream_opened(self, now: Now, upstream: str = PRIMARY) -> list[Action]:
+        """A CSMS accepted this station's uplink."""
+        self.clouds.legs[upstream].opened(now)
         return self._flush(now)
 
-    def upstream_closed(self, now: Now) -> list[Action]:
-        """The uplink broke or could not be opened."""
-        self.uplink.away(now)
-        if self._options.on_csms_loss == "close" and self._opened_s is not None:
+    def upstream_closed(self, now: Now, upstream: str = PRIMARY, *, refused_version: bool = False) -> list[Action]:
+        """An uplink broke or could not be opened; ``refused_version``: the CSMS is there but does not speak it."""
+        uplink = self.clouds.legs[upstream]
+        uplink.away(now)
+        if refused_version:
+            uplink.refused_version(now)
+        close = self._options.on_csms_loss == "close" and upstream == PRIMARY
+        if close and self._opened_s is not None:
             self._out.append(CloseStation(1001, "uplink lost"))  # OCPP 2.0.1 Part 4 section 6.3
         return self._flush(now)
 
@@ -189,8 +195,9 @@ class StationSession:
                 if waiting is not None:
                     waiting.done(frame, now)
             case Kind.SEND | Kind.RESULT_ERROR:
-                if self.uplink.usable:
-                    self._out.append(SendUp(frame.text))
+                for uplink in self.clouds.legs.values():
+                    if uplink.usable:
+                        self._out.append(SendUp(frame.text, uplink.leg.name))
         return self._flush(now)
 
     def _bad_frame(self, problem: BadFrame, dialect: Dialect) -> None:
@@ -205,49 +212,16 @@ class StationSession:
         elif dialect.version != "1.6":
             self._out.append(SendDown(error("-1", "RpcFrameworkError", str(problem))))  # OCPP-J 2.0.1 4.2.3
 
-    def upstream_frame(self, text: str, now: Now) -> list[Action]:
-        """A text frame of the cloud."""
-        dialect = self._dialect
-        if dialect is None:
-            return []
-        try:
-            frame = parse(text)
-        except BadFrame as problem:
-            if problem.message_id is not None:
-                self._out.append(SendUp(error(problem.message_id, dialect.bad_format, str(problem))))
-            return self._flush(now)
-        match frame.kind:
-            case Kind.CALL:
-                self._cloud_call(frame, dialect, now)
-            case Kind.RESULT | Kind.ERROR:
-                waiting = self.uplink.lane.answered(frame.message_id)
-                if waiting is not None:
-                    waiting.done(frame, now)
-                elif (entry := self.uplink.journal.find(frame.message_id)) is not None:
-                    self.uplink.replayed(entry, frame, dialect, now)  # late, but it counts
-            case Kind.SEND | Kind.RESULT_ERROR:
-                self._out.append(SendDown(frame.text))
+    def upstream_frame(self, text: str, now: Now, upstream: str = PRIMARY) -> list[Action]:
+        """A text frame of a CSMS."""
+        if self.clouds.frame(text, upstream, self.commands, now):
+            self._follow_cloud(now)
         return self._flush(now)
 
-    def _cloud_call(self, frame: Frame, dialect: Dialect, now: Now) -> None:
-        answered = self.commands.answer(frame, dialect, now)
-        if answered is not None:
-            text, told = answered
-            self._out.append(SendUp(text))
-            for ask in told:
-                self.uplink.tell(ask)
-            self._follow_cloud(now)
-            return
-
-        def done(answer: Frame | None, _now: Now) -> None:
-            text = answer.text if answer is not None else error(frame.message_id, "GenericError", "station is silent")
-            self._out.append(SendUp(text))
-
-        text = self.commands.forward(frame, dialect, now)
-        waiting = Waiting(frame.message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, done, foreign=True)
-        waiting.deadline_s = now.s + CALL_TIMEOUT_S
-        if self._opened_s is None or self._down.waits_for(frame.message_id) or not self._down.push(waiting):
-            self._out.append(SendUp(error(frame.message_id, "GenericError", "station is not connected or busy")))
+    def retry_refused(self, now: Now) -> list[Action]:
+        """Somebody asks for another try of what a CSMS refused."""
+        self.clouds.retry(now)
+        return self._flush(now)
 
     def _accept(self, dialect: Dialect, now: Now, *, booted: bool) -> None:
         """The station is served and held from now on."""
@@ -290,18 +264,16 @@ class StationSession:
 
     def tick(self, now: Now) -> list[Action]:
         """Everything that happens by time alone; to be called about twice a second."""
-        dialect = self._dialect
-        if dialect is None:
-            return []
         for waiting in self._down.overdue(now.s):
             waiting.done(None, now)
-        self.uplink.overdue(now)
+        self.clouds.tick(now)
+        dialect = self._dialect
         waited_s = 0.0 if self._opened_s is None else now.s - self._opened_s
-        if not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:
+        if dialect is not None and not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:
             self._accept(dialect, now, booted=False)
         self._follow_cloud(now)
-        if self._opened_s is None and self.uplink.state is not State.NONE:
-            self._release_uplink(now)
+        if self._opened_s is None:
+            self.clouds.release(now)
         return self._flush(now)
 
     def persist_failed(self) -> None:
@@ -342,10 +314,8 @@ class StationSession:
             "online": self.online,
             "ocpp_version": self._dialect.version if self._dialect is not None else None,
             **describe(boot),
-            "upstream": self.uplink.state is State.UP,
             "queue_down": len(self._down),
-            "queue_up": len(self.uplink.lane),
-            "journal": len(self.uplink.journal),
+            **self.clouds.status(),
         }
 
     @property
@@ -369,23 +339,30 @@ class StationSession:
         self.commands.ended(evse)
         self.keeper.ended(evse)
 
-    def _journaled(self, transaction_id: str | None) -> bool:
-        return any(transaction_id in {None, entry.local_id} for entry in self.uplink.journal.entries)
-
     def _proven(self, safe: bool) -> None:
         if self._dialect is not None:
             self._desk.proven(safe, self._dialect)
 
     def _flush(self, now: Now) -> list[Action]:
         """Sends what may go now, and hands over what has gathered."""
-        dialect = self._dialect
-        if dialect is not None:
+        if self._dialect is not None:
             while self.keeper.send_next(now):
                 pass
             while self._opened_s is not None and (text := self._down.next(now.s)) is not None:
                 self._out.append(SendDown(text))
-            while self.uplink.send_next(dialect, now):
-                pass
-        actions = self._out.copy()
+        self.clouds.send_next(now)
+        actions = _joined(self._out)
         self._out.clear()
         return actions
+
+
+def _joined(actions: Sequence[Action]) -> list[Action]:
+    """Records that follow each other are one write, so that a station waits for one sync."""
+    joined: list[Action] = []
+    for action in actions:
+        before = joined[-1] if joined else None
+        if isinstance(action, Persist) and isinstance(before, Persist):
+            joined[-1] = Persist(before.records + action.records)
+        else:
+            joined.append(action)
+    return joined

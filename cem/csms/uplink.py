@@ -1,20 +1,25 @@
-"""One station's leg to the cloud: what waits for it, what it still has to hear, and whether it is there."""
+"""One station's leg to one upstream CSMS: what waits for it, what it still has to hear, and whether it is there."""
 
-import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import orjson
 
-from cem.csms.actions import Action, Emit, Remember, SendUp
+from cem.csms.actions import PRIMARY, Action, CloseUpstream, Emit, OpenUpstream, SendUp
 from cem.csms.dialect import Ask, Dialect
-from cem.csms.frames import Frame, Kind, call, payload_text, with_value
+from cem.csms.facts import start_key
+from cem.csms.frames import BadFrame, Frame, Kind, call, parse, payload_text, with_value
+from cem.csms.ids import Ids
+from cem.csms.journal import ATTEMPTS, Entry, Journal
 from cem.csms.lane import Done, Lane, Priority, Waiting
-from cem.csms.metering import items
 from cem.csms.moment import Now
-from cem.csms.transactions import ATTEMPTS, Entry, Journal, Transactions
+from cem.csms.pace import Shared
+from cem.csms.records import IdMap, JournalEntry
+from cem.csms.thinning import thin
+from cem.csms.versions import dialect_of
 
 DIAL_GRACE_S = 5.0
 """A station that has just connected waits this long for its uplink before we answer ourselves."""
@@ -34,52 +39,147 @@ class State(Enum):
     AWAY = "away"
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One upstream CSMS of a station.
+
+    Attributes:
+        upstream_id: As in the site file, under which the ledger keeps what it has to hear.
+        name: What actions call it; ``PRIMARY`` for the one that decides.
+        allowed: An observer's commands that reach the station; the primary's all do.
+    """
+
+    upstream_id: str
+    name: str = PRIMARY
+    allowed: frozenset[str] = frozenset()
+
+    @property
+    def observes(self) -> bool:
+        """It sees everything and decides nothing."""
+        return self.name != PRIMARY
+
+
 class Uplink:
-    """The way up of one station.
+    """The way up of one station to one CSMS.
 
     Args:
         station_id: For messages to people.
-        transactions: Id mapping.
+        leg: Which CSMS.
+        running: Transactions in progress.
         out: Where actions go.
         new_id: Makes message ids.
+        shared: Room and pace, shared by all stations.
+        token_rejected: Called with a transaction whose token the CSMS rejects after it began without asking.
     """
 
     def __init__(
-        self, station_id: str, transactions: Transactions, out: list[Action], new_id: Callable[[], str]
+        self,
+        station_id: str,
+        leg: Leg,
+        running: Collection[str],
+        out: list[Action],
+        new_id: Callable[[], str],
+        shared: Shared,
+        token_rejected: Callable[[str, Now], None],
     ) -> None:
         self._station_id = station_id
-        self._transactions = transactions
+        self.leg = leg
         self._out = out
         self._new_id = new_id
+        self._pace = shared.pace(leg.upstream_id)
+        self._token_rejected = token_rejected
         self.state = State.NONE
         self.lane = Lane()
-        self.journal = Journal()
+        self.ids = Ids(station_id, leg.upstream_id, running, out)
+        self.journal = Journal(station_id, leg.upstream_id, shared.room, out)
+        self._version: str | None = None
+        self._station_version: str | None = None
         self._dialing_since_s = 0.0
         self._latest: dict[object, Frame] = {}
         self._untold: set[object] = set()
         self._boot: Frame | None = None
 
-    def dialing(self, now_s: float) -> None:
-        """The station is here; its uplink is being opened."""
+    # -- the connection ---------------------------------------------------------------------------------------------
+
+    def restore(self, entries: Sequence[JournalEntry], maps: Sequence[IdMap]) -> None:
+        """Takes over what this CSMS had not heard when we stopped, and under which ids it knows transactions."""
+        self.ids.restore(maps)
+        self.journal.restore([entry for entry in entries if entry.upstream_id == self.leg.upstream_id])
+
+    def wanted(self, station_version: str | None, now: Now) -> None:
+        """Keeps a connection, in the version of what is to be told first; the station's own (``None``: gone) is next."""
+        self._station_version = station_version
+        self._dial(now)
+
+    def _dial(self, now: Now) -> None:
+        version = self.journal.version() or self._station_version
+        if version is None:
+            return
+        if self._version not in {None, version}:
+            self.closed_for_good(now)
+        self._version = version
         if self.state is not State.UP:
             self.state = State.DIALING
-            self._dialing_since_s = now_s
+            self._dialing_since_s = now.s
+        self._out.append(OpenUpstream(f"ocpp{version}", self.leg.name))
 
     @property
     def usable(self) -> bool:
         """Whether a message of the station should be sent up rather than answered here."""
-        return self.state in {State.UP, State.DIALING}
+        return self.state in {State.UP, State.DIALING} and self._version == self._station_version
 
     @property
     def busy(self) -> bool:
-        """Whether the cloud still has something to hear."""
+        """Whether the CSMS still has something to hear."""
         return len(self.journal) > 0 or self.lane.holds(Priority.TRANSACTION)
 
-    def relay(self, frame: Frame, text: str, priority: Priority, now_s: float, done: Done) -> bool:
-        """Sends a CALL of the station up; ``done`` is always called. ``False`` where there is no room."""
+    def opened(self, now: Now) -> None:
+        """The CSMS is there: it hears of a boot it never answered and of the latest statuses, then of the rest."""
+        self.state = State.UP
+        if self.usable:
+            if self._boot is not None:
+                self._again(self._boot, Priority.LIMIT, self._boot_answered)
+            for key in sorted(self._untold, key=str):
+                self._again(self._latest[key], Priority.STATUS, lambda _answer, _now: None)
+            self._untold.clear()
+        self.journal.hurry(now.s)
+
+    def away(self, now: Now) -> None:
+        """The CSMS is not there: whoever waits for it is answered here."""
+        self.state = State.AWAY
+        self._untold = set(self._latest)
+        for waiting in self.lane.drain():
+            waiting.done(None, now)
+
+    def refused_version(self, now: Now) -> None:
+        """The CSMS is there but no longer speaks the version of what it should hear first."""
+        version = self._version
+        if version is None or version == self._station_version:
+            return
+        count = self.journal.park(lambda entry: entry.record.ocpp_version == version, whole=False)
+        if count:
+            text = (
+                f"{self.leg.upstream_id} no longer takes OCPP {version}, in which {count} messages of {self._station_id} "
+                "wait for it; they are kept (cem queue export)"
+            )
+            self._out.append(Emit("queue_version_refused", text))
+        self._dial(now)
+
+    def closed_for_good(self, now: Now) -> None:
+        """Nobody needs the uplink any more, or not in this version."""
+        if self.state is not State.NONE:
+            self._out.append(CloseUpstream(self.leg.name))
+        self.away(now)
+        self.state = State.NONE
+        self._version = None
+
+    # -- what the station says --------------------------------------------------------------------------------------
+
+    def relay(self, frame: Frame, text: str, priority: Priority, now_s: float, done: Done) -> Waiting | None:
+        """Sends a CALL of the station up; ``done`` is always called. ``None`` where there is no room."""
         timeout_s = AUTHORIZE_S if frame.action == "Authorize" else ANSWER_S
         waiting = Waiting(frame.message_id, text, priority, timeout_s, done, foreign=True, deadline_s=now_s + timeout_s)
-        return self.lane.push(waiting)
+        return waiting if self.lane.push(waiting) else None
 
     def tell(self, ask: Ask) -> None:
         """A message of ours in the station's name; the answer concerns nobody."""
@@ -88,66 +188,45 @@ class Uplink:
         self.lane.push(waiting)
 
     def remember_status(self, key: object, frame: Frame, *, told: bool) -> None:
-        """The latest status of a connector, and whether the cloud has it."""
+        """The latest status of a connector, and whether the CSMS has it."""
         self._latest[key] = frame
         if told:
             self._untold.discard(key)
         else:
             self._untold.add(key)
 
-    def restore(self, kept: Any) -> None:
-        """Takes over what the cloud had not heard when we stopped, and under which ids it knows transactions."""
-        if not isinstance(kept, dict):
-            return
-        for item in items(kept.get("entries")):
-            with contextlib.suppress(TypeError):
-                self.journal.add(Entry(**{str(key): value for key, value in item.items()}))
-        for local_id, cloud_id in kept.get("ids", {}).items():
-            self._transactions.map(str(local_id), str(cloud_id))
-
-    def _keep(self) -> None:
-        """Starts and ends and the ids outlive us; what is in between is not worth rewriting each time."""
-        entries = [
-            {"message_id": e.message_id, "action": e.action, "text": e.text, "kind": e.kind, "local_id": e.local_id,
-             "sent": e.sent, "live": e.live}
-            for e in self.journal.entries if e.kind != "update"
-        ]  # fmt: skip
-        named = {e.local_id for e in self.journal.entries} | self._transactions.open.keys()
-        self._out.append(Remember("uplink", {"entries": entries, "ids": self._transactions.mapped(named)}))
-
     def remember_boot(self, frame: Frame | None) -> None:
-        """A boot that only we answered; ``None`` once the cloud has answered one."""
+        """A boot that this CSMS has not answered; ``None`` once it has answered one."""
         self._boot = frame
 
-    def hold_back(self, frame: Frame, kind: str, local_id: str, now_s: float, *, sent: bool) -> None:
-        """Journals a transaction message that the station has been, or will be, told is taken."""
-        self.taken(frame)
-        entry = Entry(frame.message_id, frame.action, frame.text, kind, local_id, sent=sent, live=sent)
-        if sent:  # a slow cloud may still answer; a new connection does not wait for that
-            entry.not_before_s = now_s + REPLAY_PAUSE_S
-        self.journal.add(entry)
-        if kind != "update":
-            self._keep()
+    def hold_back(self, frame: Frame, kind: str, local_id: str, version: str, now: Now, *, sent: bool) -> None:
+        """Journals a message that the station has been, or will be, told is taken.
+
+        Args:
+            frame: The station's CALL.
+            kind: As in ``JournalEntry``.
+            local_id: Its transaction.
+            version: The station's OCPP version.
+            now: Both clocks.
+            sent: It went out while it happened.
+        """
+        entry = self.journal.add(
+            JournalEntry(
+                self._station_id, self.leg.upstream_id, 0, frame.message_id, frame.action, frame.text, kind, local_id,
+                version, fingerprint(frame), now.utc, live=sent, thin=thin(kind, frame.text, frame.payload),
+            )
+        )  # fmt: skip
+        if sent and not self.leg.observes:  # a slow CSMS may still answer; a new connection does not wait for that
+            entry.sent = True
+            entry.not_before_s = now.s + REPLAY_PAUSE_S
 
     def taken(self, frame: Frame) -> None:
-        """The cloud or the journal has this message: a repeat of the station must not reach the cloud again (I6)."""
-        self.journal.remember(_fingerprint(frame))
+        """The CSMS or the journal has this message: a repeat of the station must not reach the CSMS again (I6)."""
+        self.journal.remember(fingerprint(frame))
 
     def repeats(self, frame: Frame) -> bool:
         """Whether a message with this very content was taken before."""
-        return self.journal.remembers(_fingerprint(frame))
-
-    def opened(self, now: Now) -> None:
-        """The cloud is there: it hears of a boot it never answered and of the latest statuses, then of the rest."""
-        self.state = State.UP
-        if self._boot is not None:
-            boot = self._boot
-            self._again(boot, Priority.LIMIT, self._boot_answered)
-        for key in sorted(self._untold, key=str):
-            self._again(self._latest[key], Priority.STATUS, lambda _answer, _now: None)
-        self._untold.clear()
-        for entry in self.journal.entries:
-            entry.not_before_s = now.s
+        return self.journal.remembers(fingerprint(frame))
 
     def _again(self, frame: Frame, priority: Priority, done: Done) -> None:
         """The station's own words once more, under an id of ours."""
@@ -161,86 +240,126 @@ class Uplink:
         self._boot = None
         status = str(answer.payload.get("status")) if answer.kind is Kind.RESULT else answer.code
         if status != "Accepted":
-            text = f"The cloud answers {self._station_id}'s boot with {status}; it goes on charging here"
+            text = f"{self.leg.upstream_id} answers {self._station_id}'s boot with {status}; it goes on charging here"
             self._out.append(Emit("cloud_rejects_station", text))
 
-    def away(self, now: Now) -> None:
-        """The cloud is not there: whoever waits for it is answered here."""
-        self.state = State.AWAY
-        self._untold = set(self._latest)
-        for waiting in self.lane.drain():
-            waiting.done(None, now)
-
-    def closed_for_good(self, now: Now) -> None:
-        """Nobody needs the uplink any more."""
-        self.away(now)
-        self.state = State.NONE
+    # -- by time ----------------------------------------------------------------------------------------------------
 
     def overdue(self, now: Now) -> None:
-        """Answers in place of a cloud that takes too long (C9), or does not come up."""
+        """Answers in place of a CSMS that takes too long (C9), or does not come up."""
         if self.state is State.DIALING and now.s - self._dialing_since_s >= DIAL_GRACE_S:
             self.away(now)
-        for waiting in self.lane.overdue(now.s):
+        late = self.lane.overdue(now.s)
+        if any(w.foreign and w.priority is Priority.TRANSACTION for w in late):
+            late += self.lane.take(Priority.TRANSACTION)  # what came after it must not overtake it (I6)
+        for waiting in late:
             waiting.done(None, now)
 
-    def send_next(self, dialect: Dialect, now: Now) -> bool:
+    def send_next(self, now: Now) -> bool:
         """Sends at most one message up; returns whether it did."""
-        if self.state is not State.UP or not self.lane.free(now.s):
+        if self.state is not State.UP:
+            return False
+        if self._version != (self.journal.version() or self._station_version) and not len(self.lane):
+            self._dial(now)
             return False
         text = self.lane.next(now.s)
+        durable = text is None
         if text is None:
-            text = self._replay(dialect, now)
+            text = self._replay(now)
         if text is None:
             return False
-        self._out.append(SendUp(text))
+        self._out.append(SendUp(text, self.leg.name, durable=durable))
         return True
 
-    def _replay(self, dialect: Dialect, now: Now) -> str | None:
-        """The first journaled message: as the station wrote it but for a mapped id (1.6) or ``offline`` (2.x)."""
+    # -- the journal ------------------------------------------------------------------------------------------------
+
+    def _replay(self, now: Now) -> str | None:
+        """The first journaled message, if it is its turn."""
         entry = self.journal.ready(now.s)
-        if entry is None:
+        dialect = None if entry is None else dialect_of(entry.record.ocpp_version)
+        if entry is None or dialect is None or entry.record.ocpp_version != self._version:
             return None
-        text = entry.text
-        if dialect.version != "1.6":
-            if not entry.live:  # a repeat of what went out live carries the same payload again (C5)
-                text = with_value(text, "offline", value=True)
-        elif entry.kind != "start":
-            cloud_id = self._transactions.cloud_id(entry.local_id)
-            if cloud_id != entry.local_id:
-                text = with_value(text, "transactionId", dialect.wire_id(cloud_id))
+        if not self.lane.free(now.s) or not self._pace.take(now.s):
+            return None
         entry.sent = True
         entry.not_before_s = now.s + REPLAY_PAUSE_S
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is not None:
-                self.replayed(entry, answer, dialect, now)
+                self._replayed(entry, answer, dialect, now)
 
-        waiting = Waiting(entry.message_id, text, Priority.BULK, REPLAY_TIMEOUT_S, done)
+        text = self._retold(entry.record, dialect)
+        waiting = Waiting(entry.record.message_id, text, Priority.BULK, REPLAY_TIMEOUT_S, done, replay=True)
         return self.lane.send(waiting, now.s)
 
-    def replayed(self, entry: Entry, answer: Frame, dialect: Dialect, now: Now) -> None:
-        """The cloud's answer to a journaled message, in time or late."""
-        if answer.kind is not Kind.RESULT:
-            entry.attempts += 1
-            entry.not_before_s = now.s + REPLAY_PAUSE_S
-            if entry.attempts < ATTEMPTS:
-                return
-            text = (
-                f"The cloud refuses {entry.action} of {self._station_id}'s transaction {entry.local_id} "
-                f"({answer.code}); it is kept in the local sessions only"
-            )
-            self._out.append(Emit("transaction_refused", text))
-        elif entry.kind == "start":
-            start = dialect.start_answer(answer.payload)
-            if start.transaction_id is not None:
-                self._transactions.map(entry.local_id, start.transaction_id)
-            if not start.token_ok:
-                text = f"The cloud rejects the token of {self._station_id}'s transaction {entry.local_id} that began without it"
-                self._out.append(Emit("token_rejected_later", text))
-        self.journal.done(entry)
-        if entry.kind != "update":
-            self._keep()
+    def _retold(self, record: JournalEntry, dialect: Dialect) -> str:
+        """As the station wrote it but for a mapped id (1.6) or ``offline`` (2.x)."""
+        if record.kind == "event":
+            return record.text
+        if record.ocpp_version != "1.6":
+            # A repeat of what went out live carries the same payload again (C5).
+            return record.text if record.live else with_value(record.text, "offline", value=True)
+        if record.kind != "start":
+            cloud_id = self.ids.cloud_id(record.local_id)
+            if cloud_id != record.local_id:
+                return with_value(record.text, "transactionId", dialect.wire_id(cloud_id))
+        return record.text
+
+    def late(self, frame: Frame, now: Now) -> None:
+        """An answer that nobody waits for any more; to a journaled message it counts all the same."""
+        entry = self.journal.find(frame.message_id)
+        dialect = None if entry is None else dialect_of(entry.record.ocpp_version)
+        if entry is not None and dialect is not None:
+            self._replayed(entry, frame, dialect, now)
+
+    def _replayed(self, entry: Entry, answer: Frame, dialect: Dialect, now: Now) -> None:
+        """The answer to a journaled message."""
+        if entry.gone:
+            return
+        record = entry.record
+        taken = answer.kind is Kind.RESULT
+        if taken and record.kind == "start" and record.ocpp_version == "1.6":
+            given = dialect.start_answer(answer.payload).transaction_id
+            taken = given is not None
+            if given is not None:
+                self.ids.map(record.local_id, given, self._key(record, dialect))
+        if not taken:
+            self._refused(entry, answer, now)
+            return
+        if record.kind in {"start", "update"} and dialect.token_accepted(answer.payload) is False:
+            self._token_rejected(record.local_id, now)
+        self.journal.delivered(entry)
+
+    @staticmethod
+    def _key(record: JournalEntry, dialect: Dialect) -> str:
+        try:
+            return start_key(dialect.read(record.action, parse(record.text).payload)) or ""
+        except BadFrame:
+            return ""
+
+    def _refused(self, entry: Entry, answer: Frame, now: Now) -> None:
+        entry.attempts += 1
+        entry.not_before_s = now.s + REPLAY_PAUSE_S
+        if entry.attempts < ATTEMPTS:
+            return
+        record = entry.record
+        # A CSMS that never gave the transaction an id can be told nothing more of it (1.6).
+        whole = record.kind == "start" and record.ocpp_version == "1.6"
+        self.journal.park(
+            lambda other: other is entry or (whole and other.record.local_id == record.local_id), whole=whole
+        )
+        what = f"{record.action} of transaction {record.local_id}" if record.local_id else record.action
+        text = (
+            f"{self.leg.upstream_id} refuses {what} of {self._station_id} ({answer.code or 'no id'}); it is kept here: "
+            "cem queue list, cem queue retry"
+        )
+        self._out.append(Emit("transaction_refused", text))
+
+    def status(self) -> dict[str, Any]:
+        """For the API."""
+        return {"upstream": self.leg.upstream_id, "state": self.state.value, **self.journal.status()}
 
 
-def _fingerprint(frame: Frame) -> str:
-    return hashlib.sha256(frame.action.encode() + orjson.dumps(frame.payload)).hexdigest()
+def fingerprint(frame: Frame) -> str:
+    """What a station's repeat under another message id has in common with the first."""
+    return hashlib.sha256(frame.action.encode() + orjson.dumps(frame.payload)).hexdigest()[:32]

@@ -219,5 +219,8 @@ class V16:
         transaction = whole(payload.get("transactionId"))
         return str(transaction) if action == "RemoteStopTransaction" and transaction is not None else None
 
+    def remote_stop(self, transaction_id: str) -> Ask:
+        return "RemoteStopTransaction", {"transactionId": int(transaction_id)}
+
     def wire_id(self, transaction_id: str) -> str | int:
         return int(transaction_id)

@@ -257,6 +257,9 @@ class V2:
         stops = action in {"RequestStopTransaction", "GetTransactionStatus"}
         return words(payload.get("transactionId")) if stops else None
 
+    def remote_stop(self, transaction_id: str) -> Ask:
+        return "RequestStopTransaction", {"transactionId": transaction_id}
+
     def wire_id(self, transaction_id: str) -> str | int:
         return transaction_id
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cem.errors import CemError
 from cem.store.files import is_corrupt, is_full, open_database, quarantine, sync_directory
+from cem.store.queue import salvage
 from cem.store.rows import (
     SCHEMA,
     Contents,
@@ -102,7 +103,12 @@ class Ledger:
         # Blocks taken by many restarts may have run ahead of the clock; what was lost may have been among them.
         ids_below = kept.ids_below if self._loaded else kept.ids_below + LOST_IDS
         known.append(TransactionIds(ids_below))
+        queue = salvage(aside)
+        known.extend(queue)
         with transaction(connection):
+            if queue:  # the snapshot's is a day old: what it holds has mostly been told since
+                connection.execute("DELETE FROM journal")
+                connection.execute("DELETE FROM id_map")
             for entry in known:
                 apply_entry(connection, entry)
         self.contents = load(connection, ids_below)

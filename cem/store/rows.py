@@ -9,11 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, kept_key
 from cem.errors import CemError
 from cem.ports import Event, Grant, Record, Registration, SessionUpdate
+from cem.store.queue import QUEUE_SCHEMA, apply_queue_record
 from cem.store.sessions import Session, fold
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS registration (
     station_id TEXT PRIMARY KEY, ocpp_version TEXT NOT NULL, boot TEXT NOT NULL, safe_default INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -34,6 +37,8 @@ CREATE TABLE IF NOT EXISTS audit (
 );
 CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+    + QUEUE_SCHEMA
+)
 
 SESSION_COLUMNS = tuple(f.name for f in fields(Session))
 _UPSERT_SESSION = (
@@ -108,6 +113,16 @@ def apply_entry(connection: sqlite3.Connection, entry: Entry) -> None:
                 "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
                 (entry.at_utc.isoformat(), entry.at_s, entry.code, entry.subject, entry.text, json.dumps(entry.data)),
             )
+        case Kept():
+            key = kept_key(entry.station_id, entry.name)
+            connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (key, entry.text))
+        case Noted():
+            connection.execute(
+                "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
+                (entry.at_utc.isoformat(), 0.0, entry.code, entry.station_id, entry.text, "{}"),
+            )
+        case JournalEntry() | JournalMark() | IdMap():
+            apply_queue_record(connection, entry)
         case State():
             connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (entry.key, entry.text))
         case TransactionIds():
@@ -119,10 +134,12 @@ _COUNTER_KEY = "ledger.transaction_ids_below"
 
 def contents_after(contents: Contents, entries: Sequence[Entry]) -> Contents:
     ids = [e.below for e in entries if isinstance(e, TransactionIds)]
+    states = {e.key: e.text for e in entries if isinstance(e, State)}
+    states |= {kept_key(e.station_id, e.name): e.text for e in entries if isinstance(e, Kept)}
     return Contents(
         {**contents.registrations, **{e.station_id: e for e in entries if isinstance(e, Registration)}},
         {**contents.grants, **{e.evse_id: e for e in entries if isinstance(e, Grant)}},
-        {**contents.states, **{e.key: e.text for e in entries if isinstance(e, State)}},
+        {**contents.states, **states} if states else contents.states,
         max([contents.ids_below, *ids]),
     )
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cem.errors import CemError
-from cem.ports import Event, Grant, Record, Registration
+from cem.ports import Event, Grant, IdMap, JournalEntry, Record, Registration
 from cem.store.files import disk_used_percent, prepare_directory, take_lock
 from cem.store.history import History, read_rollups
 from cem.store.ledger import Ledger
+from cem.store.queue import by_station, read_id_maps, read_journal
 from cem.store.rollups import Rollup
 from cem.store.rows import Entry, State, TransactionIds, read_audit, read_sessions
 from cem.store.sessions import Session
@@ -130,6 +131,22 @@ class Store:
     def grants(self) -> Mapping[str, Grant]:
         """EVSE id to the last limit that it was sent, as it is on disk."""
         return self._ledger.contents.grants
+
+    def journal(self) -> Mapping[str, Sequence[JournalEntry]]:
+        """By station: what its CSMSs have not heard, and what they heard last; reads the file in the caller's thread.
+
+        Raises:
+            CemError: The ledger cannot be read.
+        """
+        return by_station(read_journal(self._directory / "ledger.db"))
+
+    def id_maps(self) -> Mapping[str, Sequence[IdMap]]:
+        """By station: under which ids CSMSs know its transactions, oldest first; as ``journal``."""
+        return by_station(read_id_maps(self._directory / "ledger.db"))
+
+    def queue(self, limit: int = 200, *, station_id: str | None = None) -> tuple[JournalEntry, ...]:
+        """What CSMSs have not heard, in the order of each station's queue; as ``journal``."""
+        return read_journal(self._directory / "ledger.db", waiting_only=True, station_id=station_id, limit=limit)
 
     def next_transaction_id(self) -> int:
         """A new transaction id, unique for the site and never 0 or -1.

@@ -175,7 +175,19 @@ OTHERS = {
     ),
     "two upstreams": (
         ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a'}, {id: b, url: 'ws://b'}]"),
-        "38:3: csms.upstreams: 2 entries; at most 1 may be given",
+        "38:39: csms.upstreams[1]: 'a' is the primary upstream already; give this one 'role: observer'",
+    ),
+    "no primary upstream": (
+        ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a', role: observer}]"),
+        "38:3: csms.upstreams: one upstream must have 'role: primary'; observers decide nothing",
+    ),
+    "two upstreams of one name": (
+        ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a'}, {id: a, url: 'ws://b', role: observer}]"),
+        "38:44: csms.upstreams[1].id: upstream 'a' exists already",
+    ),
+    "a list of what the primary may": (
+        ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a', allow: [Reset]}]"),
+        "38:38: csms.upstreams[0].allow: 'allow' is for observers; the primary may command anything",
     ),
     "empty name": (("name: Yard", 'name: ""'), "3:3: site.name: an empty text; something must be given"),
     "failsafe time too short": (

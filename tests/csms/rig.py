@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cem.core.site import Evse
-from cem.csms.actions import Action, Emit, News, Persist, Remember, SendDown, SendUp
+from cem.csms.actions import PRIMARY, Action, Emit, News, Persist, SendDown, SendUp
 from cem.csms.moment import Now
-from cem.csms.records import Record, SessionUpdate
+from cem.csms.pace import Shared
+from cem.csms.records import Record, SessionUpdate, kept_key
 from cem.csms.session import Options, StationSession
 from tests.fakes import MemoryStore
 
@@ -28,6 +29,7 @@ class Rig:
     options: dict = field(default_factory=dict)
     store: MemoryStore = field(default_factory=MemoryStore)
     at_s: float = 100.0
+    shared: Shared = field(default_factory=Shared)
 
     def __post_init__(self):
         ids = itertools.count(1)
@@ -35,6 +37,8 @@ class Rig:
         self.down_text: list[str] = []
         self.up: list = []
         self.up_text: list[str] = []
+        self.seen: dict[str, list] = {}  # what each observer was sent
+        self.seen_text: dict[str, list[str]] = {}
         self.actions: list[Action] = []
         self.all_actions: list[Action] = []
         self.emitted: list[Emit] = []
@@ -42,14 +46,16 @@ class Rig:
         self.asked = itertools.count(1)
         self.session = StationSession(
             "S1", self.evses, 230.0, Options(upstream=self.upstream, **self.options),
-            lambda: f"ours-{next(ids)}", self.store.next_transaction_id,
+            lambda: f"ours-{next(ids)}", self.store.next_transaction_id, self.shared,
         )  # fmt: skip
         self.session.restore(
             self.store.registrations().get("S1"),
             self.store.grants(),
             self.store.open_sessions(),
-            self.store.load_state,
+            lambda name: self.store.load_state(kept_key("S1", name)),
             self.now,
+            self.store.journal().get("S1", ()),
+            self.store.id_maps().get("S1", ()),
         )
 
     @property
@@ -64,13 +70,14 @@ class Rig:
                 case SendDown(text):
                     self.down.append(json.loads(text))
                     self.down_text.append(text)
+                case SendUp(text, upstream) if upstream != PRIMARY:
+                    self.seen.setdefault(upstream, []).append(json.loads(text))
+                    self.seen_text.setdefault(upstream, []).append(text)
                 case SendUp(text):
                     self.up.append(json.loads(text))
                     self.up_text.append(text)
                 case Persist(records):
                     self.records += records
-                case Remember(name, value):
-                    self.store.save_state(name, value)
                 case Emit():
                     self.emitted.append(action)
                 case _:
@@ -86,17 +93,22 @@ class Rig:
     def text(self, text):
         return self.take(self.session.station_frame(text, self.now))
 
-    def cloud_text(self, text):
-        return self.take(self.session.upstream_frame(text, self.now))
+    def cloud_text(self, text, who=PRIMARY):
+        return self.take(self.session.upstream_frame(text, self.now, who))
 
-    def cloud(self, *message):
-        return self.cloud_text(json.dumps(message))
+    def cloud(self, *message, who=PRIMARY):
+        return self.cloud_text(json.dumps(message), who)
 
-    def cloud_opened(self):
-        return self.take(self.session.upstream_opened(self.now))
+    def cloud_opened(self, who=PRIMARY):
+        return self.take(self.session.upstream_opened(self.now, who))
 
-    def cloud_closed(self):
-        return self.take(self.session.upstream_closed(self.now))
+    def cloud_closed(self, who=PRIMARY, **more):
+        return self.take(self.session.upstream_closed(self.now, who, **more))
+
+    def again(self, seconds=20, **changes):
+        """The controller dies and starts again on the same disk."""
+        same = {"upstream": self.upstream, "evses": self.evses, "options": self.options, "store": self.store}
+        return Rig(**({"version": self.version, "at_s": self.at_s + seconds} | same | changes))
 
     def call(self, action, payload, message_id=None):
         """The station calls; gives our answer's payload, or ``None`` where none came yet."""

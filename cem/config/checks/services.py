@@ -36,6 +36,25 @@ def profiles_are_refreshed_in_time(draft: Draft) -> Iterator[Finding]:
         )
 
 
+def one_upstream_decides(draft: Draft) -> Iterator[Finding]:
+    upstreams = draft.csms.upstreams if draft.csms else ()
+    primaries = [i for i, upstream in enumerate(upstreams) if upstream.role == "primary"]
+    if upstreams and not primaries:
+        yield Finding(("csms", "upstreams"), "one upstream must have 'role: primary'; observers decide nothing")
+    for i in primaries[1:]:
+        first = upstreams[primaries[0]].id
+        yield Finding(
+            ("csms", "upstreams", i), f"'{first}' is the primary upstream already; give this one 'role: observer'"
+        )
+    for i, upstream in enumerate(upstreams):
+        if upstream.id in [other.id for other in upstreams[:i]]:
+            yield Finding(("csms", "upstreams", i, "id"), f"upstream '{upstream.id}' exists already")
+        if upstream.allow and upstream.role == "primary":
+            yield Finding(
+                ("csms", "upstreams", i, "allow"), "'allow' is for observers; the primary may command anything"
+            )
+
+
 def ports_are_free(draft: Draft) -> Iterator[Finding]:
     if draft.csms is None or draft.web is None or draft.csms.listen.port != draft.web.port:
         return
@@ -55,4 +74,4 @@ def time_zone_exists(draft: Draft) -> Iterator[Finding]:
         yield Finding(("site", "time_zone"), f"no time zone '{name[:60]}'{guess}; write one such as Europe/Berlin")
 
 
-RULES = (limits_have_failsafe, profiles_are_refreshed_in_time, ports_are_free, time_zone_exists)
+RULES = (limits_have_failsafe, profiles_are_refreshed_in_time, one_upstream_decides, ports_are_free, time_zone_exists)

@@ -1,0 +1,137 @@
+"""The ledger's queue: what CSMSs have not heard yet, and under which ids they know transactions."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cem.csms.records import IdMap, JournalEntry, JournalMark
+from cem.errors import CemError
+
+QUEUE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS journal (
+    station_id TEXT NOT NULL, upstream_id TEXT NOT NULL, seq INTEGER NOT NULL, message_id TEXT NOT NULL,
+    action TEXT NOT NULL, text TEXT NOT NULL, kind TEXT NOT NULL, local_id TEXT NOT NULL, ocpp_version TEXT NOT NULL,
+    fingerprint TEXT NOT NULL, at_utc TEXT NOT NULL, live INTEGER NOT NULL, thin INTEGER NOT NULL, state TEXT NOT NULL,
+    PRIMARY KEY (station_id, upstream_id, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS id_map (
+    station_id TEXT NOT NULL, upstream_id TEXT NOT NULL, local_id TEXT NOT NULL, cloud_id TEXT NOT NULL,
+    start_key TEXT NOT NULL, PRIMARY KEY (station_id, upstream_id, local_id)
+);
+"""
+DELIVERED_KEPT = 200
+"""Fingerprints of so many delivered messages of each station stay, so that its repeats are known after a restart."""
+T = TypeVar("T", JournalEntry, IdMap)
+_COLUMNS = tuple(f.name for f in fields(JournalEntry))
+_INSERT = f"INSERT OR REPLACE INTO journal ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names come from the dataclass
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM journal "  # noqa: S608 - names come from the dataclass
+_ONE = "WHERE station_id = ? AND upstream_id = ? AND seq = ?"
+
+
+def apply_queue_record(connection: sqlite3.Connection, record: JournalEntry | JournalMark | IdMap) -> None:
+    """Writes one record; by the time it is committed it is on disk."""
+    match record:
+        case JournalEntry():
+            values: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
+            values["at_utc"] = record.at_utc.isoformat()
+            connection.execute(_INSERT, tuple(values[name] for name in _COLUMNS))
+        case JournalMark(station_id, upstream_id, seq, "dropped"):
+            connection.execute(f"DELETE FROM journal {_ONE}", (station_id, upstream_id, seq))  # noqa: S608 - a constant
+        case JournalMark(station_id, upstream_id, seq, "delivered"):
+            connection.execute(
+                f"UPDATE journal SET state = 'delivered', text = '' {_ONE}",  # noqa: S608 - a constant
+                (station_id, upstream_id, seq),
+            )
+            connection.execute(
+                "DELETE FROM journal WHERE station_id = ? AND upstream_id = ? AND seq <= ? AND state = 'delivered'",
+                (station_id, upstream_id, seq - DELIVERED_KEPT),
+            )
+        case JournalMark(station_id, upstream_id, seq, state):
+            connection.execute(f"UPDATE journal SET state = ? {_ONE}", (state, station_id, upstream_id, seq))  # noqa: S608 - a constant
+        case IdMap(station_id, upstream_id, local_id, None):
+            connection.execute(
+                "DELETE FROM id_map WHERE station_id = ? AND upstream_id = ? AND local_id = ?",
+                (station_id, upstream_id, local_id),
+            )
+        case IdMap(station_id, upstream_id, local_id, cloud_id, start_key):
+            # A new row each time, for the order of rows is the order of mapping.
+            connection.execute(
+                "INSERT OR REPLACE INTO id_map VALUES (?, ?, ?, ?, ?)",
+                (station_id, upstream_id, local_id, cloud_id, start_key),
+            )
+
+
+def read_journal(
+    path: Path, *, waiting_only: bool = False, station_id: str | None = None, limit: int = -1
+) -> tuple[JournalEntry, ...]:
+    """Messages in the order of each queue, on a connection of their own: any thread may call it.
+
+    Args:
+        path: The ledger.
+        waiting_only: Leave out what is delivered.
+        station_id: Only this station's.
+        limit: At most so many; all where negative.
+
+    Raises:
+        CemError: The file cannot be read.
+    """
+    wanted = [w for w, on in (("state != 'delivered'", waiting_only), ("station_id = ?", station_id is not None)) if on]
+    where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
+    query = f"{_SELECT}{where}ORDER BY station_id, upstream_id, seq LIMIT ?"
+    return tuple(map(_entry, _rows(path, query, (*([station_id] if station_id is not None else []), limit))))
+
+
+def read_id_maps(path: Path) -> tuple[IdMap, ...]:
+    """Mappings, oldest first; as ``read_journal``."""
+    query = "SELECT station_id, upstream_id, local_id, cloud_id, start_key FROM id_map ORDER BY rowid"
+    return tuple(IdMap(*row) for row in _rows(path, query, ()))
+
+
+def _rows(path: Path, query: str, values: tuple[Any, ...]) -> list[Any]:
+    try:
+        connection = _open_read_only(path)
+        try:
+            return connection.execute(query, values).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise CemError(f"{path}: the queue cannot be read: {error}") from error
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:  # a read-only disk: the journal beside it cannot be opened
+        connection.close()
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    return connection
+
+
+def _entry(row: tuple[Any, ...]) -> JournalEntry:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["at_utc"] = datetime.fromisoformat(values["at_utc"])
+    values["live"] = bool(values["live"])
+    return JournalEntry(**values)
+
+
+def salvage(damaged: Path) -> list[JournalEntry | IdMap]:
+    """What a damaged ledger still tells of the queue; what cannot be read is left out."""
+    found: list[JournalEntry | IdMap] = []
+    with contextlib.suppress(CemError, ValueError, TypeError):
+        found += read_journal(damaged)
+    with contextlib.suppress(CemError, ValueError, TypeError):
+        found += read_id_maps(damaged)
+    return found
+
+
+def by_station(records: Iterable[T]) -> dict[str, list[T]]:
+    """Grouped, the order kept."""
+    grouped: dict[str, list[T]] = {}
+    for record in records:
+        grouped.setdefault(record.station_id, []).append(record)
+    return grouped
