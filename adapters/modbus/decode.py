@@ -39,6 +39,7 @@ class Point:
         high_word_first: Word order of numbers wider than one register.
         valid: Smallest and largest number, after scaling, that means anything.
         slow: Worth reading only now and then.
+        add: Points of the same name are summed, as far as they give numbers.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Point:
     high_word_first: bool = True
     valid: tuple[float, float] | None = None
     slow: bool = False
+    add: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ def decode(points: Iterable[Point], words: Words) -> dict[str, float]:
     """Values by name; what is not implemented, out of its range, NaN or infinite is left out (M4)."""
     values: dict[str, float] = {}
     for point in points:
-        if point.name in values or (point.table, point.address) not in words:
+        if (point.name in values and not point.add) or (point.table, point.address) not in words:
             continue
         number = _number(point.type, point.high_word_first, words, point.table, point.address)
         exponent = 0 if point.scale_address is None else exponent_of(words[point.table, point.scale_address])
@@ -187,7 +189,7 @@ def decode(points: Iterable[Point], words: Words) -> dict[str, float]:
             continue
         value = number * point.scale * 10.0**exponent
         if point.valid is None or point.valid[0] <= value <= point.valid[1]:
-            values[point.name] = value
+            values[point.name] = value + (values.get(point.name, 0.0) if point.add else 0.0)
     return values
 
 

@@ -45,7 +45,7 @@ class MapRegister(Section):
     scale_register: Address | None = Field(None, description="An int16 register with the power of ten to multiply by.")
     word_order: Literal["big", "little"] | None = Field(None, description="The map's own where left out.")
     valid: tuple[float, float] | None = Field(
-        None, description="After scaling; outside, the value counts as missing (the maker's own sentinels)."
+        None, description="In our unit and sign; outside, the value counts as missing (the maker's own sentinels)."
     )
     poll: Literal["fast", "slow"] = Field("fast", description="slow: every half minute; for counters and charge.")
 
@@ -139,6 +139,7 @@ class SunSpecMap(MapBase):
 
     kind: Literal["sunspec"]
     picks: tuple[SunSpecPick, ...] = Field(min_length=1, description="An earlier pick wins where two give a value.")
+    one_of: tuple[int, ...] = Field((), description="A device with none of these models is not of this kind.")
     writes: dict[WriteName, SunSpecWrite] = Field(default_factory=dict)
 
 

@@ -39,6 +39,10 @@ class Server:
         """Change holding registers."""
         await self._server.async_setValues(unit_id, 16, address, words)
 
+    async def get(self, unit_id: int, address: int, count: int) -> list[int]:
+        """What holding registers hold."""
+        return list(await self._server.async_getValues(unit_id, 3, address, count))
+
 
 class ServerProcess:
     """The same in a process of its own: one device, unit 1, one image."""
