@@ -58,7 +58,9 @@ class Home:
         self.plant.households.clear()
         habits = {e.evse_id: StationHabits(report_s=report_s) for e in evses}
         timings = Timings(min_off_s=30.0)
-        self.loop = ClosedLoop(Plan.of(self.site, timings), self.plant, habits, resources_follow=follow)
+        self.loop = ClosedLoop(
+            Plan.of(self.site, timings), self.plant, habits, calm_step_s=1.0, resources_follow=follow
+        )
         self.import_s = self.longest_import_s = 0.0
         self.grid_w = []
         self.loop.watchers.append(self.watch)
@@ -194,12 +196,12 @@ def test_a_wish_at_run_time_and_back():
 def test_a_target_lifts_to_grid_power_when_it_would_be_missed():
     home = Home(Sun((0, 0.0)), Mode.SURPLUS)
     station = home.plug("A")
-    station.target = (11_000.0, 7_200.0)
-    home.until(3_600)
+    station.target = (3_000.0, 2_400.0)
+    home.until(1_100)
     assert home.car_w("A") == 0.0, "there is time to wait for the sun"
-    home.until(7_200)
-    assert home.plant.points["A/1"].charged_wh >= 11_000.0
-    home.until(7_300)
+    home.until(2_400)
+    assert home.plant.points["A/1"].charged_wh >= 3_000.0
+    home.until(2_450)
     assert home.car_w("A") == 0.0, "what was asked for is there; the rest waits for the sun"
 
 
