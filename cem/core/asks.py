@@ -84,4 +84,7 @@ def who_asks(
     idle = np.isin(why, (Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
     # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
     fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
+    # who is late with its cut keeps its share; what it draws beyond counts until it is down
+    late = memory.committed.beyond_a(memory.reports, now_s, plan.timings)
+    fixed = np.where(beyond | idle, fixed, late)
     return Asks(~beyond & ~idle & (most >= plan.min_a), most, why, fixed, tuple(bounds))

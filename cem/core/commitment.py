@@ -15,11 +15,24 @@ from cem.core.state import EvseState
 from cem.core.timings import Timings
 from cem.core.topology import Bools, Floats, Topology
 
+METERED_WITHIN_A = 0.2
 OBEYS_WITHIN_A = 1.0
 """A draw this little above its limit counts as following it."""
 
-LEAVES_A = 1.0
-GIVE_BACK_A = 2.0
+HEARS_WITHIN_S = 15.0
+HEEDS_PART = 1 / 3
+"""A station whose draw has not come down by a third of the way in this time does not listen (fault S4)."""
+
+LEARNS_FROM_A = 3.0
+SHORTEST_S, LONGEST_S = 1.0, 60.0
+"""Steps of a limit from which a reaction time is learned, and its bounds."""
+
+LEAVES_A, TAKES_A = 1.0, 0.4
+SPARE_A = 0.5
+"""An EV that stays so far below its limit leaves the rest to others; as near as this it gets all back. What it is
+offered meanwhile is at least so much above its draw: more than ``TAKES_A``, or it would get all back at rest."""
+
+STILL_A = 0.5
 PHASE_IDLE_A = 0.5
 PHASE_USED_A = 4.0
 
@@ -35,7 +48,12 @@ class Commitment:
         changed_s: Since when that limit stands.
         low_since_s: Since when it has stayed below a standing limit; inf where it follows.
         lazy: It was found to leave part of its limit unused.
-        deaf: It draws more than its limit although it had time to follow (fault S4): a load, not ours to share.
+        deaf: It draws more than its limit and does not come down (fault S4): a load, not ours to share.
+        over_s: Since when it has drawn more than its limit; inf where it does not.
+        over_from_a: What it drew then.
+        reaction_s: Learned: from a new limit to a draw that follows it; NaN where none was seen yet.
+        asked_s: When the limit stepped that is being learned from; inf where none is.
+        still_s: Since when it has drawn nothing at all although it was offered current; inf where it draws.
         one_phase_since_s: Since when its report has shown idle phases; inf where all are used or nobody knows.
         idle: ``(n, 3)`` its own phases that it was learned not to use.
     """
@@ -47,6 +65,11 @@ class Commitment:
     low_since_s: Floats
     lazy: Bools
     deaf: Bools
+    over_s: Floats
+    over_from_a: Floats
+    reaction_s: Floats
+    asked_s: Floats
+    still_s: Floats
     one_phase_since_s: Floats
     idle: Bools
 
@@ -57,8 +80,31 @@ class Commitment:
         never = np.full(count, np.inf)
         no = np.zeros(count, dtype=np.bool_)
         return cls(
-            max_a.copy(), never, max_a.copy(), -never, never, no, no, never, np.zeros((count, 3), dtype=np.bool_)
+            committed_a=max_a.copy(),
+            fell_s=never,
+            in_force_a=max_a.copy(),
+            changed_s=-never,
+            low_since_s=never,
+            lazy=no,
+            deaf=no,
+            over_s=never,
+            over_from_a=np.zeros(count),
+            reaction_s=np.full(count, np.nan),
+            asked_s=never,
+            still_s=never,
+            one_phase_since_s=never,
+            idle=np.zeros((count, 3), dtype=np.bool_),
         )
+
+    def reacts_within_s(self, timings: Timings) -> Floats:
+        """``(n,)`` the learned reaction time, but never less than the usual one: what may be assumed to be over."""
+        return np.fmax(self.reaction_s, timings.reaction_s)
+
+    def beyond_a(self, reports: Reports, now_s: float, timings: Timings) -> Floats:
+        """``(n,)`` what each is seen to draw beyond its limit although it had time to follow."""
+        late = ~self.deaf & (reports.last_s >= np.minimum(self.over_s, self.changed_s) + self.reacts_within_s(timings))
+        extra = np.nan_to_num(reports.highest(now_s)) - self.in_force_a
+        return np.where(late & (extra > METERED_WITHIN_A), extra, 0.0)
 
 
 def update(
@@ -89,30 +135,79 @@ def update(
     falling = in_force < memory.committed_a - 1e-6
     fell_s = np.where(falling, np.minimum(memory.fell_s, now_s), np.inf)
     follows = seen & (reports.last_s > fell_s) & (drawn <= in_force + OBEYS_WITHIN_A)
-    reacted = now_s - fell_s >= timings.reaction_s
-    committed = np.where(falling & ~follows & ~reacted, memory.committed_a, in_force)
-    standing = np.where(drawn > committed + OBEYS_WITHIN_A, drawn, committed)  # S4: what is measured counts
+    # who reports confirms by a report; who does not, by the time it may take
+    reacted = ~seen & (now_s - fell_s >= memory.reacts_within_s(timings))
+    held = np.where(falling & ~follows & ~reacted, memory.committed_a, in_force)
+    # once it had its time to react it can only be on its way down: no more than the last report showed
+    late = seen & (reports.last_s >= fell_s + memory.reacts_within_s(timings))
+    committed = np.where(late, np.minimum(held, np.maximum(drawn, in_force)), held)
+    standing = np.maximum(committed, drawn)  # S4: what is measured counts
 
-    # deafness and appetite are judged on a limit that stands, by a report taken after the EV had time to follow it
+    memory = _learn_reaction(memory, reports, charging & seen, drawn, in_force, now_s)
+    memory = _listen(memory, reports, charging & seen, drawn, in_force, now_s)
+    # appetite is judged on a limit that stands, by a report taken after the EV had time to follow it
     changed_s = np.where(np.abs(in_force - memory.in_force_a) > 1e-6, now_s, memory.changed_s)
-    judged = seen & (reports.last_s >= changed_s + timings.reaction_s)
+    judged = seen & (reports.last_s >= changed_s + memory.reacts_within_s(timings))
     below = drawn < in_force - LEAVES_A
-    low = charging & judged & below & (in_force > 0)
+    climbs = drawn - np.nan_to_num(reports.before_a).max(axis=1, initial=0.0) > STILL_A
+    low = charging & judged & below & ~climbs & (in_force > 0)
     low_since = np.where(low, np.minimum(memory.low_since_s, now_s), np.inf)
-    lazy = charging & ((memory.lazy & ~(seen & ~below)) | (now_s - low_since >= timings.follow_s))
+    near = seen & (drawn >= in_force - TAKES_A)
+    lazy = charging & ((memory.lazy & ~near) | (now_s - low_since >= timings.follow_s))
+    still = charging & seen & (drawn < STILL_A) & (in_force > 0)
     idle, one_phase_since = _learn_phases(memory, reports, charging & seen, drawn, now_s, timings)
     return replace(
         memory,
         committed_a=standing,
-        deaf=charging & np.where(judged, drawn > in_force + OBEYS_WITHIN_A, memory.deaf),
+        deaf=memory.deaf & charging,
         fell_s=np.where(committed > in_force + 1e-6, fell_s, np.inf),
         in_force_a=in_force,
         changed_s=changed_s,
         low_since_s=low_since,
         lazy=lazy,
+        still_s=np.where(still, np.minimum(memory.still_s, now_s), np.inf),
         one_phase_since_s=one_phase_since,
         idle=idle,
     )
+
+
+def _learn_reaction(
+    memory: Commitment, reports: Reports, told: Bools, drawn: Floats, in_force: Floats, now_s: float
+) -> Commitment:
+    """The time from a step of the limit, up or down, to a draw that follows it (fault S6).
+
+    Only an EV that followed its limit before teaches anything, and only while the limit stands. A report shows the
+    following half an interval late on average; a longer time counts at once, a shorter one little by little.
+    """
+    step = np.abs(in_force - memory.in_force_a)
+    moved = step > 1e-6
+    asks = told & (step >= LEARNS_FROM_A) & (np.abs(drawn - memory.in_force_a) <= OBEYS_WITHIN_A)
+    asked_s = np.where(moved, np.where(asks, now_s, np.inf), memory.asked_s)
+    asked_s = np.where(told & (now_s - asked_s <= LONGEST_S + reports.interval_s), asked_s, np.inf)
+    done = told & (reports.last_s > asked_s) & (np.abs(drawn - in_force) <= OBEYS_WITHIN_A)
+    took = np.where(done, reports.last_s - np.where(done, asked_s, 0.0) - reports.interval_s / 2, 0.0)
+    took = np.clip(took, SHORTEST_S, LONGEST_S)
+    old = np.where(np.isnan(memory.reaction_s), took, memory.reaction_s)
+    learned = np.maximum(took, old + 0.1 * (took - old))
+    return replace(
+        memory,
+        reaction_s=np.where(done, learned, memory.reaction_s),
+        asked_s=np.where(done, np.inf, asked_s),
+    )
+
+
+def _listen(
+    memory: Commitment, reports: Reports, told: Bools, drawn: Floats, in_force: Floats, now_s: float
+) -> Commitment:
+    """Who draws more than its limit: since when, and whether it is on its way down or deaf."""
+    over = told & (drawn > in_force + OBEYS_WITHIN_A)
+    heeds = drawn <= memory.over_from_a - HEEDS_PART * (memory.over_from_a - memory.in_force_a)
+    afresh = (memory.over_s == np.inf) | (heeds & (in_force < memory.in_force_a - OBEYS_WITHIN_A))
+    over_s = np.where(over, np.where(afresh, now_s, memory.over_s), np.inf)
+    over_from_a = np.where(over & afresh, drawn, memory.over_from_a)
+    for_s = reports.last_s - over_s
+    deaf = over & (memory.deaf | ((for_s >= HEARS_WITHIN_S) & ~heeds) | (for_s >= LONGEST_S))
+    return replace(memory, over_s=over_s, over_from_a=over_from_a, deaf=deaf | (memory.deaf & ~told))
 
 
 def _learn_phases(
@@ -128,19 +223,21 @@ def _learn_phases(
     return idle & drawing[:, None], since
 
 
-def in_flight_a(reports: Reports, setpoint_a: Floats, raised_s: Floats, now_s: float, timings: Timings) -> Floats:
+def in_flight_a(
+    memory: Commitment, reports: Reports, setpoint_a: Floats, raised_s: Floats, now_s: float, timings: Timings
+) -> Floats:
     """``(n,)`` how much more than its last report an EV may be drawing because it was just raised.
 
     Lasts until it had time to follow and to report; then a draw that shows on no report is other load.
     """
-    flying = now_s - raised_s <= timings.reaction_s + reports.interval_s
+    flying = now_s - raised_s <= memory.reacts_within_s(timings) + reports.interval_s
     return np.where(flying, np.maximum(setpoint_a - np.nan_to_num(reports.highest(now_s)), 0.0), 0.0)
 
 
 def appetite_a(memory: Commitment, reports: Reports, min_a: Floats, max_a: Floats, now_s: float) -> Floats:
     """``(n,)`` the most it makes sense to offer: a little above what an EV that stays below its limit draws."""
     top = np.nan_to_num(reports.highest(now_s))
-    offer = np.clip(np.ceil(top) + GIVE_BACK_A, min_a, np.maximum(min_a, max_a))
+    offer = np.clip(np.ceil(top + SPARE_A), min_a, np.maximum(min_a, max_a))
     return np.where(memory.lazy, np.minimum(offer, max_a), max_a)
 
 

@@ -35,8 +35,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     timings, now_s = plan.timings, state.now_s
     reports = memory.reports.heard(state.evses)
     committed = commitment.update(memory.committed, state.evses, reports, memory.setpoint_a, now_s, timings)
-    in_flight = commitment.in_flight_a(reports, memory.setpoint_a, memory.raised_s, now_s, timings)
-    draws = Draws(reports, in_flight, committed.committed_a, committed.idle, memory.setpoint_a)
+    in_flight = commitment.in_flight_a(committed, reports, memory.setpoint_a, memory.raised_s, now_s, timings)
+    draws = Draws(reports, in_flight, committed.idle, memory.setpoint_a)
     envelopes, zones = zone_limits(plan.zones, state, draws, memory.zones, timings)
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
     supplied, memory = supply(plan, state, memory, envelopes, in_flight)

@@ -88,9 +88,9 @@ def test_a_lazy_car_is_offered_little_more_than_it_draws_until_it_follows():
     for now_s in range(40):
         point.step(float(now_s), 32.0, (8, 8, 8), float(now_s), interval_s=1.0)
     low, high = np.array([6.0]), np.array([32.0])
-    assert commitment.appetite_a(point.memory, point.reports, low, high, 39.0).tolist() == [10.0]
+    assert commitment.appetite_a(point.memory, point.reports, low, high, 39.0).tolist() == [9.0]
     for now_s in range(40, 60):
-        point.step(float(now_s), 10.0, (9.5, 9.5, 9.5), float(now_s), interval_s=1.0)
+        point.step(float(now_s), 9.0, (8.8, 8.8, 8.8), float(now_s), interval_s=1.0)
     assert commitment.appetite_a(point.memory, point.reports, low, high, 59.0).tolist() == [32.0]
 
 
@@ -119,3 +119,37 @@ def test_a_report_newer_than_the_meter_counts_the_lower_of_the_last_two():
     point.step(10.0, 16.0, (16, 16, 16), 10.0)
     assert point.reports.subtractable(WIRING, np.array([9.0]), 10.5).tolist() == [[6.0] * 3]
     assert point.reports.subtractable(WIRING, np.array([10.0]), 10.5).tolist() == [[16.0] * 3]
+
+
+def test_s6_the_reaction_time_is_learned_from_steps_that_are_followed_and_bounded():
+    point = Point()
+    for now_s in range(30):
+        point.step(float(now_s), 16.0, (16, 16, 16), float(now_s), interval_s=1.0)
+    assert np.isnan(point.memory.reaction_s[0])
+    for now_s in range(30, 60):  # 14 s from the cut to the draw
+        amps = 16.0 if now_s < 44 else 8.0
+        point.step(float(now_s), 8.0, (amps,) * 3, float(now_s), interval_s=1.0)
+    assert 13.0 <= point.memory.reaction_s[0] <= 14.5
+    assert point.memory.reacts_within_s(T)[0] == point.memory.reaction_s[0]
+    for now_s in range(60, 200):  # never follows: teaches nothing
+        point.step(float(now_s), 32.0, (8, 8, 8), float(now_s), interval_s=1.0)
+    assert 13.0 <= point.memory.reaction_s[0] <= 14.5
+
+
+def test_s6_a_slow_car_on_its_way_down_is_not_deaf():
+    point = Point()
+    point.step(0.0, 32.0, (32, 32, 32), 0.0, interval_s=1.0)
+    for now_s in range(1, 45):
+        amps = 32.0 if now_s < 9 else 6.0 + 26.0 * np.exp(-(now_s - 9) / 12.0)
+        point.step(float(now_s), 6.0, (amps,) * 3, float(now_s), interval_s=1.0)
+        assert not point.memory.deaf[0], now_s
+    assert point.memory.committed_a[0] == max(6.0, amps)
+
+
+def test_who_is_late_counts_with_what_it_draws_beyond_its_limit_and_is_not_deaf_at_once():
+    point = Point()
+    point.step(0.0, 10.0, (25, 25, 25), 0.0, interval_s=1.0)
+    for now_s in range(1, 13):
+        point.step(float(now_s), 10.0, (25, 25, 25), float(now_s), interval_s=1.0)
+    assert not point.memory.deaf[0]
+    assert point.memory.beyond_a(point.reports, 12.0, T).tolist() == [15.0]
