@@ -25,8 +25,8 @@ KEPT_FREE = 0.005
 SMOOTH_S = 60.0
 """Near the end of a quarter its rest is not thrown in at once: the next quarter would begin with a cut."""
 
-SHORTEST_S = 10.0
-"""The rest of the quarter is never held to be shorter than EVs need to follow."""
+SHORTEST_S = 5.0
+"""Nor is what it lacks taken away at once: EVs need so long to follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,9 @@ def spend(
     used_wh = memory.used_wh(memory.second - math.floor(now_s - into_s), budgets.worst_w)
     mean_w = budgets.mean_w * (1.0 - KEPT_FREE)
     left_wh = mean_w * QUARTER_S / 3600 - used_wh
-    smooth_wh = left_wh + mean_w * max(0.0, SMOOTH_S - left_s) / 3600
-    allowed_w = 3600 * np.minimum(left_wh / max(left_s, SHORTEST_S), smooth_wh / max(left_s, SMOOTH_S))
+    reach_s = [max(left_s, at_least_s) for at_least_s in (SHORTEST_S, SMOOTH_S)]
+    # beyond the end of the quarter the mean of the next one is there to be spent
+    allowed_w = np.minimum(*((3600 * left_wh + mean_w * (s - left_s)) / s for s in reach_s))
     zones = plan.site.zones
     return (
         tuple(

@@ -61,14 +61,12 @@ class Draws:
     Attributes:
         reports: What they are seen to draw, this cycle's reports included.
         in_flight_a: How much more than reported each may be drawing because it was just raised.
-        committed_a: The most each may draw.
         idle: ``(n, 3)`` own phases learned to be idle.
         setpoint_a: What each was last handed.
     """
 
     reports: Reports
     in_flight_a: Floats
-    committed_a: Floats
     idle: Bools
     setpoint_a: Floats
 
@@ -137,7 +135,8 @@ def zone_limits(
     surely_a = reports.subtractable(plan.wiring, read_at(plan, meters, unseen), now_s)
     measured, zones_now = shown_by_meters(plan, meters, unseen, surely_a, volts.lowest)
     uneven = uneven_now(plan.wiring, reports, draws.idle, now_s)
-    balance = _balance(plan, draws, measured[0], surely_a, ours_now, uneven)
+    unmeasured = plan.site.unbalance_a is None or np.isnan(measured[0]).any()
+    balance = None if unmeasured else Balance.of(measured[0], uneven, surely_a)
     strict = np.full((plan.scopes, 4), np.nan)
     strict[: len(meters)] = zones_now
     if balance is not None:
@@ -145,7 +144,7 @@ def zone_limits(
 
     peaks = memory.peaks.at(now_s)
     known = peaks.within(window)
-    flight = _in_flight(plan, draws.in_flight_a, uneven, volts.lowest)
+    flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
     likely = np.where(np.isfinite(known), np.maximum(strict - flight, np.minimum(strict, known)), strict)
     peaks.take(likely)
     other = peaks.within(window)
@@ -255,26 +254,15 @@ def _watch_steps(
     )
 
 
-def _balance(
-    plan: ZonePlan, draws: Draws, measured_a: Floats, surely_a: Floats, seen_a: Floats, uneven: Bools
-) -> Balance | None:
-    if plan.site.unbalance_a is None or np.isnan(measured_a).any():
-        return None
-    counts = plan.wiring.counts_on
-    unseen = seen_a.max(axis=1, initial=0.0) <= 0
-    may_a = np.where(unseen, draws.committed_a, 0.0)[:, None] * counts
-    return Balance.of(measured_a, uneven, surely_a, np.maximum(seen_a, may_a))
-
-
-def _in_flight(plan: ZonePlan, in_flight_a: Floats, uneven: Bools, lowest_v: Floats) -> Floats:
+def _in_flight(plan: ZonePlan, in_flight_a: Floats, lowest_v: Floats) -> Floats:
     """``(s, 4)`` how much of a rise of each scope's meter may be a raise that nobody has reported yet."""
     flying = plan.wiring.on_grid(np.repeat(in_flight_a[:, None], 3, axis=1))
     zones = plan.in_zones(flying)
     flight = np.zeros((plan.scopes, 4))
     flight[: len(zones), :SUM] = zones
     flight[: len(zones), SUM] = zones.sum(axis=1) * lowest_v
-    if plan.site.unbalance_a is not None:
-        flight[-1, :SUM] = flying[uneven].sum(axis=0)
+    if plan.site.unbalance_a is not None:  # of a car that has not reported yet nobody knows whether it is even
+        flight[-1, :SUM] = zones[0]
     return flight
 
 

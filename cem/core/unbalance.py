@@ -31,7 +31,7 @@ class Balance:
     Attributes:
         uneven: ``(n,)`` EVSEs that do not draw evenly on all phases.
         drawn_a: ``(n, 3)`` what they surely draw, on grid phases.
-        phases_a: ``(3,)`` what each phase surely carries, that included; NaN where nobody measures.
+        phases_a: ``(3,)`` what each phase carries, that included, even cars left out; NaN where nobody measures.
         above_a: ``(3,)`` how far all else on a phase is above the lowest of the others; NaN where nobody measures.
     """
 
@@ -41,25 +41,18 @@ class Balance:
     above_a: Floats
 
     @classmethod
-    def of(
-        cls,
-        measured_a: Floats,
-        uneven: Bools,
-        surely_a: Floats,
-        at_most_a: Floats,
-    ) -> Self:
+    def of(cls, measured_a: Floats, uneven: Bools, surely_a: Floats) -> Self:
         """From the connection's meter.
 
         Args:
             measured_a: ``(3,)`` NaN where nobody measures.
             uneven: ``(n,)`` EVSEs that do not draw evenly.
             surely_a: ``(n, 3)`` what each EVSE is seen to draw, on grid phases.
-            at_most_a: ``(n, 3)`` what each may be drawing.
         """
         drawn_a = np.where(uneven[:, None], surely_a, 0.0)
-        doubtful_a = np.where(uneven[:, None], np.maximum(at_most_a - surely_a, 0.0), 0.0).sum(axis=0)
-        phases_a = measured_a - doubtful_a
-        rest_a = measured_a - drawn_a.sum(axis=0)
+        # even cars are taken out as they report themselves: what is not reported yet is on every phase and cancels out
+        phases_a = measured_a - np.where(uneven[:, None], 0.0, surely_a).sum(axis=0)
+        rest_a = phases_a - drawn_a.sum(axis=0)
         return cls(uneven, drawn_a, phases_a, rest_a - _lowest_of_others(phases_a))
 
     def lowered_by(self, current_a: Floats) -> Floats:
