@@ -1,7 +1,7 @@
 """``cem set``: wish a mode, a target and a departure for a charging point of a running controller."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import httpx
@@ -28,7 +28,7 @@ def wish(
         raise CemError(f"{evse!r} is not STATION/NUMBER, as in `cem status`")
     body: dict[str, Any] = {"mode": mode, "target_kwh": target_kwh}
     if by is not None:
-        body["departure"] = departure(by, datetime.now().astimezone()).isoformat()
+        body["departure"] = departure(by, datetime.now(UTC).astimezone()).isoformat()
     try:
         answer = httpx.post(f"{url.rstrip('/')}/api/v1/evses/{evse}/wish", json=body, timeout=TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
