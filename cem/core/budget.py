@@ -14,7 +14,6 @@ import numpy as np
 
 from cem.core.limits import Limit, LimitKind, Origin
 from cem.core.topology import Floats, Ints
-from cem.core.units import HIGHEST_V
 from cem.core.zone_plan import ZonePlan
 
 QUARTER_S = 900
@@ -91,15 +90,10 @@ class Budgets:
         """From the site as built."""
         zones = plan.site.zones
         with_one = [z for z, zone in enumerate(zones) if zone.energy_budget_w is not None]
-        at_most_a = plan.in_zones(
-            np.where(plan.wiring.counts_on, np.array([[evse.max_a] for evse in plan.site.evses]).reshape(-1, 1), 0.0)
-        )
-        worst_a = np.minimum(at_most_a + plan.worst_a[:, None], np.array([[z.protection.rating_a] for z in zones]))
-        wired = np.arange(3) < plan.site.phases
         return cls(
             np.array(with_one, dtype=np.int64),
             np.array([zones[z].energy_budget_w for z in with_one], dtype=np.float64),
-            (worst_a * wired).sum(axis=1)[with_one] * HIGHEST_V,
+            plan.highest_w[with_one],
         )
 
 

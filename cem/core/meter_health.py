@@ -79,9 +79,10 @@ def judge(
         hold_off_s: Trust for raises begins this long after a return.
     """
     if measurement is not None and measurement.taken_s != memory.seen_s:
-        memory = replace(memory, seen_s=measurement.taken_s)
         current = guarding_current(measurement)
-        if current is not None:
+        if current is None:
+            memory = replace(memory, seen_s=measurement.taken_s)
+        else:
             memory = _take(memory, measurement, current, ours_a=ours_a, physical_max_a=physical_max_a, now_s=now_s)
     taken_s = memory.taken_s
     if taken_s is None:
@@ -120,7 +121,9 @@ def _take(
     now_s: float,
 ) -> MeterMemory:
     if max(abs(a) for a in current) > SPIKE_FACTOR * physical_max_a and memory.spikes < 1:
-        return replace(memory, spikes=memory.spikes + 1)  # M5: a second one in a row is believed, for cuts
+        return replace(
+            memory, seen_s=measurement.taken_s, spikes=memory.spikes + 1
+        )  # M5: a second one in a row is believed, for cuts
     spikes = memory.spikes if max(abs(a) for a in current) > SPIKE_FACTOR * physical_max_a else 0
     power_w = measurement.total_power_w
     if power_w is None and measurement.power_w is not None:
@@ -132,6 +135,7 @@ def _take(
         power_w=power_w,
         voltage_v=measurement.voltage_v,
         taken_s=measurement.taken_s,
+        seen_s=measurement.taken_s,
         samples=memory.samples + 1,
         back_s=memory.back_s if memory.back_s is not None else now_s,
         spikes=spikes,

@@ -10,7 +10,8 @@ from cem.core.observe import Wiring
 from cem.core.overload import trip_curve
 from cem.core.site import Meter, Site
 from cem.core.timings import Timings
-from cem.core.topology import Bools, Floats, Group, Ints
+from cem.core.topology import Bools, Floats, Group, Ints, grid_phases
+from cem.core.units import HIGHEST_V
 
 FUSE, CONTRACT, FALLBACK = "fuse", "contract", "fallback"
 UNBALANCE = "unbalance"
@@ -52,6 +53,7 @@ class ZonePlan:
         contract_w: inf where there is none.
         fallback_a: For our EVSEs while blind.
         worst_a: What is not ours, at its worst.
+        highest_w: What all together may draw; 0 where no energy budget asks for it.
         sources: Resources that may feed in, as (index, its zones as ``(z,)``).
     """
 
@@ -70,6 +72,7 @@ class ZonePlan:
     contract_w: Floats
     fallback_a: Floats
     worst_a: Floats
+    highest_w: Floats
     sources: tuple[tuple[int, Bools], ...]
 
     @classmethod
@@ -109,6 +112,7 @@ class ZonePlan:
             np.array([np.inf if zone.import_limit_w is None else zone.import_limit_w for zone in zones]),
             np.array([zone.fallback_limit_a for zone in zones]),
             np.array([zone.uncontrolled_max_a for zone in zones]),
+            np.array([_highest_a(site, one, index, beneath) for one in range(len(zones))]) * HIGHEST_V,
             tuple((r, beneath[:, index[one.zone_id]] > 0) for r, one in enumerate(site.resources)),
         )
 
@@ -132,6 +136,17 @@ class ZonePlan:
         """``(n,)`` whether any zone on an EVSE's way to the root is flagged."""
         flagged: Bools = self.beneath.T @ flags > 0
         return flagged[self.zone_of]
+
+
+def _highest_a(site: Site, z: int, index: dict[str, int], beneath: Floats) -> float:
+    """What may flow into a zone, all phases together: other load and our EVSEs at their worst, within its rating."""
+    if site.zones[z].energy_budget_w is None:
+        return 0.0
+    phases_a = [site.zones[z].uncontrolled_max_a] * site.phases
+    for evse in site.evses:
+        if beneath[z, index[evse.zone_id]]:
+            phases_a = [a + evse.max_a * on for a, on in zip(phases_a, grid_phases(evse)[: site.phases], strict=True)]
+    return sum(min(a, site.zones[z].protection.rating_a) for a in phases_a)
 
 
 def _groups(site: Site) -> tuple[Group, ...]:
