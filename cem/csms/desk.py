@@ -1,21 +1,22 @@
 """Where a station's CALLs are handled: sent to the cloud, or answered here in its place, and learned from either way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cem.csms.actions import Action, Emit, Persist, SendDown
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, start_key
-from cem.csms.frames import Frame, Kind, error, result, with_value
+from cem.csms.frames import Frame, Kind, error, parse, payload_text, result, with_value
 from cem.csms.lane import Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.observers import Observers
 from cem.csms.picture import Picture
 from cem.csms.records import Registration
 from cem.csms.thinning import signed
-from cem.csms.uplink import Uplink
+from cem.csms.uplink import Uplink, fingerprint
 
 HEARTBEAT_S = 60
+MOST_REPEATS = 20
 
 
 class Desk:
@@ -54,6 +55,7 @@ class Desk:
         self._out = out
         self._next_transaction_id = next_transaction_id
         self._accept = accept
+        self._asked_again: dict[str, list[str]] = {}
         self.registration: Registration | None = None
 
     def handle(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
@@ -64,6 +66,11 @@ class Desk:
             given = self._picture.transactions.answered_start(key) if key else told_id or ""
             if given is not None and (key is not None or (self._upstream and self._uplink.repeats(frame))):
                 self._reply(frame, fact, dialect, now, given)  # a repeat: the cloud has it, or will get it from us
+                return
+            same = fingerprint(frame)
+            if same in self._asked_again:  # the cloud has still to answer the first
+                if len(self._asked_again[same]) < MOST_REPEATS:
+                    self._asked_again[same].append(frame.message_id)
                 return
         else:
             self._observers.see(frame, fact, now)
@@ -78,19 +85,37 @@ class Desk:
             self._learn(fact, now)
         if isinstance(fact, StatusTold):
             self._uplink.remember_status((fact.evse, fact.connector), frame, told=True)
+        self._relay(frame, fact, dialect, now)
+
+    def _relay(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
+        """Sends a CALL to the cloud; its answer is passed on, or given here where none comes."""
         relayed: list[Waiting] = []
+        same = fingerprint(frame) if journal_kind(frame, fact) is not None else None
 
         def done(answer: Frame | None, now: Now) -> None:
+            before = len(self._out)
             if answer is None:
                 self._answer(frame, fact, dialect, now, learned=True, sent=relayed[0].sent_s is not None)
             else:
                 self._observe(frame, fact, answer, dialect, now)
+            if same is not None:
+                self._answer_repeats(frame.message_id, self._asked_again.pop(same, []), before)
 
         waiting = self._uplink.relay(frame, self._upwards(frame, fact, dialect), _priority(fact), now.s, done)
         if waiting is None:
             self._answer(frame, fact, dialect, now)
-        else:
-            relayed.append(waiting)
+            return
+        relayed.append(waiting)
+        if same is not None:
+            self._asked_again[same] = []
+
+    def _answer_repeats(self, message_id: str, repeats: Sequence[str], before: int) -> None:
+        """A station that told the same again meanwhile has the same answer to that."""
+        for action in self._out[before:]:
+            if isinstance(action, SendDown) and (answer := parse(action.text)).message_id == message_id:
+                for again in repeats:
+                    if again != message_id and answer.kind is Kind.RESULT:
+                        self._out.append(SendDown(f'[3,"{again}",{payload_text(answer)}]', durable=action.durable))
 
     def _upwards(self, frame: Frame, fact: Fact | None, dialect: Dialect) -> str:
         """The text for the cloud: unchanged, but for the id of a transaction it knows by another."""

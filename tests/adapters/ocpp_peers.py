@@ -63,7 +63,7 @@ class Local:
 
 @contextlib.asynccontextmanager
 async def local_csms(
-    stations=("S1",), *, store=None, upstream=None, passwords=None, port=None, **csms
+    stations=("S1",), *, store=None, upstream=None, passwords=None, port=None, observers=(), **csms
 ) -> AsyncIterator[Local]:
     store = store if store is not None else MemoryStore()
     events, news = [], []
@@ -72,7 +72,7 @@ async def local_csms(
     ]
     evses = tuple(Evse(evse_id=f"{s}/1", station_id=s, zone_id="z", number=1, max_a=32, fallback_a=6) for s in stations)
     site = Site("test", 230.0, 3, (Zone("z", None, Protection(63)),), evses)
-    upstreams = (Upstream(id="cloud", url=upstream),) if upstream else ()
+    upstreams = (Upstream(id="cloud", url=upstream), *observers) if upstream else ()
     section = Csms(listen=Listen(host="127.0.0.1", port=port or free_port()), upstreams=upstreams, **csms)
     server = OcppServer(section, sections, site, store, RealClock(), lambda: news.append(1), events.append)
     task = await running(server)
