@@ -111,7 +111,7 @@ class Unit:
         if point.settle_s:
             await asyncio.sleep(point.settle_s)
         address, kind = point.read_back
-        held = await self._ask(link, Request("holding", address, WIDTH[kind]))
+        held = await self.ask(link, Request("holding", address, WIDTH[kind]))
         number = decode_words(kind, held, high_word_first=point.high_word_first)
         if number is None or abs(number * unit_scale - value) > abs(unit_scale) * 0.501:
             seen = "nothing" if number is None else f"{number * unit_scale:g}"
@@ -128,25 +128,30 @@ class Unit:
                 case RegisterMap():
                     self._layout = plain_layout(self.map)
                 case SunSpecMap():
-                    self._layout = await discover(lambda request: self._ask(link, request), self.map, self.device.id)
+                    self._layout = await discover(lambda request: self.ask(link, request), self.map, self.device.id)
         return self._layout
 
     async def _scale(self, link: Link, point: WritePoint) -> float:
         if point.scale_address is None:
             return point.scale
-        (word,) = await self._ask(link, Request("holding", point.scale_address, 1))
+        (word,) = await self.ask(link, Request("holding", point.scale_address, 1))
         exponent = exponent_of(word)
         if exponent is None:
             raise DeviceRefused(f"{self.device.id}: {point.name} has no scale factor now; it cannot be set")
         return float(point.scale * 10.0**exponent)
 
-    async def _ask(self, link: Link, request: Request) -> list[int]:
+    async def ask(self, link: Link, request: Request) -> list[int]:
+        """Read some of its registers.
+
+        Raises:
+            AdapterError: It did not answer, or refused.
+        """
         return await link.read(self.connection.unit_id, request, self.connection.timeout_s, self.device.id)
 
     async def _words(self, link: Link, requests: tuple[Request, ...]) -> dict[tuple[str, int], int]:
         words: dict[tuple[str, int], int] = {}
         for request in requests:
-            for offset, word in enumerate(await self._ask(link, request)):
+            for offset, word in enumerate(await self.ask(link, request)):
                 words[request.table, request.address + offset] = word
         return words
 

@@ -25,10 +25,20 @@ COMMANDS = {
     "events": "cem.cli.ask:events",
     "simulate": "cem.cli.simulate:simulate",
     "replay": "cem.cli.replay:replay",
+    "scan": "cem.cli.scan:scan",
     "version": "cem.cli.version:version",
 }
-GROUPS = {"sessions": {"list": "cem.cli.ask:sessions_list"}}
-_GROUP_HELP = {"sessions": "Charging sessions on record."}
+GROUPS = {
+    "sessions": {"list": "cem.cli.ask:sessions_list"},
+    "device": {
+        "list": "cem.cli.device:device_list",
+        "read": "cem.cli.device:device_read",
+        "watch": "cem.cli.device:device_watch",
+        "test": "cem.cli.device:device_test",
+        "write": "cem.cli.device:device_write",
+    },
+}
+_GROUP_HELP = {"sessions": "Charging sessions on record.", "device": "Field devices, asked without the controller."}
 
 
 def main() -> None:

@@ -1,0 +1,139 @@
+"""Find Modbus devices at addresses that somebody named, and tell which of our maps they are."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from adapters.modbus.decode import Request
+from adapters.modbus.link import Link
+from adapters.modbus.maps import known_models, load_map
+from adapters.modbus.sunspec import text_of
+from adapters.modbus.sunspec_points import Model, read_models
+from cem.config.maps import MapIdentity, RegisterMap, Table
+from cem.config.models import ModbusConnection
+from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
+
+_METERS = {201, 202, 203, 204, 211, 212, 213, 214}
+_INVERTERS = {101, 102, 103, 111, 112, 113, 701}
+_STORAGE = {713, 802}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A unit that answers.
+
+    Attributes:
+        connection: Where, with its unit id.
+        models: Maps that fit, best first; empty: it answers and none is known to fit.
+        about: Maker, model and serial number as it tells them, for people.
+        max_w: Nameplate power as it tells it.
+    """
+
+    connection: ModbusConnection
+    models: tuple[str, ...]
+    about: str = ""
+    max_w: float | None = None
+
+
+async def scan_line(connections: Sequence[ModbusConnection], timeout_s: float) -> AsyncIterator[Found | None]:
+    """Ask units of one line, one after the other; gives ``None`` for a unit that does not answer.
+
+    Raises:
+        DeviceUnavailable: Nobody is at that address, or there is no such port.
+    """
+    link = Link(connections[0])
+    try:
+        await link.open()
+        for connection in connections:
+            yield await _unit(link, connection, timeout_s)
+    finally:
+        link.close()
+
+
+async def is_open(host: str, port: int, timeout_s: float) -> bool:
+    """Somebody accepts connections there."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            _reader, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def _unit(link: Link, connection: ModbusConnection, timeout_s: float) -> Found | None:
+    name = f"unit {connection.unit_id}"
+    answered = False
+
+    async def read(request: Request) -> list[int]:
+        nonlocal answered
+        await link.open()
+        try:
+            words = await link.read(connection.unit_id, request, timeout_s, name)
+        except (DeviceRefused, DeviceMisconfigured):
+            answered = True
+            raise
+        answered = True
+        return words
+
+    try:
+        models = await read_models(read, name, frozenset({1, 120, 124, 702}))
+    except DeviceUnavailable:
+        if not answered:
+            return None
+        models = []
+    except AdapterError:  # it answers, and not with SunSpec
+        models = []
+    if models:
+        return _sunspec(connection, models)
+    fitting, about = [], ""
+    for model, identities in _identities():
+        try:
+            told = [await read(Request(table, each.address, _width(each))) for table, each in identities]
+        except AdapterError:
+            continue
+        if all(_matches(each, words) for (_, each), words in zip(identities, told, strict=True)):
+            fitting.append(model)
+            about = about or load_map(model).title
+    return Found(connection, tuple(fitting), about)
+
+
+def _sunspec(connection: ModbusConnection, models: Iterable[Model]) -> Found:
+    chain = {model.number: model.values for model in models}
+    common = chain.get(1, {})
+    about = " ".join(str(common[name]) for name in ("Mn", "Md", "SN") if name in common)
+    fitting = []
+    if set(chain) & _METERS:
+        fitting.append("sunspec_meter")
+    storage = bool(set(chain) & _STORAGE) or bool(chain.get(124, {}).get("WChaMax"))
+    if set(chain) & _INVERTERS:
+        fitting.append("sunspec_battery" if storage else "sunspec_inverter")
+        if storage and 160 in chain:
+            fitting.append("sunspec_pv_dc")
+    rated = chain.get(120, {}).get("WRtg", chain.get(702, {}).get("WMaxRtg"))
+    return Found(connection, tuple(fitting), about, float(rated) if isinstance(rated, float) else None)
+
+
+def _identities() -> list[tuple[str, list[tuple[Table, MapIdentity]]]]:
+    found = []
+    for model in known_models():
+        device_map = load_map(model)
+        if isinstance(device_map, RegisterMap) and device_map.identify:
+            found.append((model, [(each.table or device_map.table, each) for each in device_map.identify]))
+    return found
+
+
+def _width(identity: MapIdentity) -> int:
+    if identity.text is not None:
+        return (len(identity.text) + 1) // 2
+    return len(identity.words) or 1
+
+
+def _matches(identity: MapIdentity, words: list[int]) -> bool:
+    if identity.words:
+        return tuple(words) == identity.words
+    if identity.one_of:
+        return words[0] in identity.one_of
+    if identity.low_byte_first:
+        words = [(word & 0xFF) << 8 | word >> 8 for word in words]
+    return text_of(words).startswith(identity.text or "")
