@@ -196,9 +196,10 @@ def test_scan_identifies_the_images_and_its_snippet_is_a_site_file(tmp_path):
         assert re.search(r"unit 101 answers, but no known map fits", found.stdout)
         file = site_file(tmp_path, *devices)
         shown = json.loads(cem("device", "read", file, "--json").stdout)
-        battery = next(each["id"] for each in devices if each["model"] == "huawei_luna2000")
+        luna = next(number for number, image in units.items() if image.model == "huawei_luna2000")
+        battery = f"huawei_luna2000_1_{luna}"
         done = cem("device", "write", file, battery, "discharge_limit_w", "0", "--confirm")
-        assert done.stdout == f"{battery}: discharge_limit_w is 0\n"
+        assert done.stdout == f"{battery}: discharge_limit_w is 0\n", done.stderr
     expected = {(number, image.model): image.expect["total_power_w"] for number, image in units.items()}
     for each, read in zip(devices, shown, strict=True):
         watts = expected.get((each["connection"]["unit_id"], each["model"]))
