@@ -25,7 +25,7 @@ from cem.core.site import Site
 from cem.core.timings import Timings
 from cem.core.units import HIGHEST_V
 from cem.errors import CemError
-from cem.ports import Event, FieldAdapter
+from cem.ports import Adapter, Event, FieldAdapter
 from cem.replay import Recorder
 from cem.sd_notify import SystemdNotifier
 from cem.store import MinuteRollups, Store
@@ -154,12 +154,14 @@ async def _serve(loaded: LoadedSite) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    outward = _outward(file, view, wishes, clock)
     try:
         await asyncio.to_thread(web.start)
         log.info("page and API at %s", web.url)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(keep_running(adapter, clock), name=adapter.name) for adapter in (*fields, stations)
+                group.create_task(keep_running(adapter, clock), name=adapter.name)
+                for adapter in (*fields, stations, *outward)
             ]
             tasks.append(group.create_task(control.run(), name="control"))
             notifier.ready()
@@ -253,3 +255,19 @@ def _field(devices: Sequence[Device], clock: SystemClock, news: Any) -> FieldAda
 def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:
     adapter: FieldAdapter = adapters.create(limit.connection.kind, limit, clock, news)
     return adapter
+def _outward(file: SiteFile, view: SnapshotCell, wishes: Wishes, clock: SystemClock) -> list[Adapter]:
+    """What tells others of the site, besides the web."""
+    if file.mqtt_out is None:
+        return []
+
+    def picture() -> Any:
+        snapshot = view.get()
+        return None if snapshot is None else snapshot.view
+
+    version = metadata.version("cem-site-controller")
+    made: Adapter = adapters.create(
+        "mqtt_out", file.mqtt_out, picture, wishes.latest, wishes.hand_in, clock, version=version
+    )
+    return [made]
+
+

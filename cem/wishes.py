@@ -49,6 +49,7 @@ class Wishes:
         kept = store.load_state(KEY)
         self._wishes = _from_record(kept, self._known)
         self._charging = {evse_id: kept[evse_id].get("charging") is True for evse_id in self._wishes}
+        self._waiting: dict[str, Wish] = {}
         self._last_s: float | None = None
         self._saved_s = -math.inf
 
@@ -56,9 +57,11 @@ class Wishes:
         """From any thread: wish something; ``False`` where too many wait or there is no such EVSE."""
         if evse_id not in self._known:
             return False
+        self._waiting[evse_id] = wish
         try:
             self._queue.put_nowait((evse_id, wish))
         except queue.Full:
+            self._waiting.pop(evse_id, None)
             return False
         self._news()
         return True
@@ -66,6 +69,10 @@ class Wishes:
     def current(self) -> Mapping[str, Wish]:
         """The wishes in force."""
         return self._wishes
+
+    def latest(self, evse_id: str) -> Wish:
+        """The wish of an EVSE that was handed in last, taken by control already or not; an empty one for none."""
+        return self._waiting.get(evse_id) or self._wishes.get(evse_id) or Wish()
 
     def take(self, states: Mapping[str, EvseState], now_s: float, utc: datetime) -> dict[str, EvseState]:
         """The EVSEs' states with every wish in them; counts what was delivered and keeps what changed."""
@@ -103,6 +110,8 @@ class Wishes:
             except queue.Empty:
                 return changed
             self._wishes = {**self._wishes, evse_id: wish}
+            if self._waiting.get(evse_id) is wish:
+                self._waiting.pop(evse_id, None)
             self._charging.pop(evse_id, None)
             log.info("%s: %s", evse_id, describe(wish))
             changed = True

@@ -12,7 +12,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cem.config.models import MqttValue
+from cem.config.mqtt_models import MqttValue
 
 Values = Callable[[], Mapping[str, float]]
 """Gives the meter's values now, by the site file's names of values."""

@@ -10,6 +10,7 @@ from cem.config.build import build_site
 from cem.config.checks import find_problems
 from cem.config.draft import Draft
 from cem.config.models import SiteFile
+from cem.config.paths import with_absolute_paths
 from cem.config.tree import dotted
 from cem.config.typed import UNUSABLE, Typed
 from cem.config.yaml_source import YamlSource
@@ -62,6 +63,7 @@ def load_site_file(
     if file is None or any(problem.severity == "error" for problem in problems):
         raise ConfigError(tuple(problems))
     assert isinstance(file, SiteFile)  # noqa: S101 - for the type checker
+    file = with_absolute_paths(file, path.parent)
     return LoadedSite(file, build_site(file), tuple(problems), path)
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from cem.config.basics import CurrentA, Identifier, Port, PositiveA, PositiveS, PowerW, Section
 from cem.config.limit_models import GroupSection, ScheduledLimit
 
+from cem.config.mqtt_models import MqttBroker, MqttOut, MqttValue
 
 class GridConnection(Section):
     """The grid connection point."""
@@ -115,32 +116,6 @@ class ModbusRtuTcp(Section):
 
 
 ModbusConnection = ModbusTcp | ModbusRtu | ModbusRtuTcp
-
-
-class MqttBroker(Section):
-    """An MQTT broker."""
-
-    kind: Literal["mqtt"] = Field(description="Which protocol.")
-    host: str = Field(min_length=1, description="Address or name of the broker.")
-    port: Port = Field(1883, description="TCP port; 8883 is usual with tls.")
-    username: str | None = Field(None, description="Left out where the broker asks for none.")
-    password: str | None = Field(None, description="Give it by !secret or !env.")
-    tls: bool = Field(False, description="Encrypted, with the broker's certificate verified.")
-
-    @property
-    def line(self) -> tuple[object, ...]:
-        """What devices behind the same connection have in common."""
-        return (self.kind, self.host, self.port, self.username)
-
-
-class MqttValue(Section):
-    """Where one value is found on the broker."""
-
-    topic: str = Field(min_length=1, description="Topic, without wildcards.")
-    path: str | None = Field(
-        None, description="Dotted path into a JSON payload; left out where the payload is a plain number."
-    )
-    scale: float = Field(1.0, description="Multiplied with the value; a negative number turns the sign.")
 
 
 ValueName = Literal[
@@ -350,6 +325,7 @@ class Control(Section):
         15.0, ge=10, le=300, description="Headroom rises only after other load stayed low this long."
     )
     min_off_s: float = Field(120.0, ge=0, le=1800, description="A paused car stays paused at least this long.")
+    mqtt_out: MqttOut | None = Field(None, description="What is published by MQTT, and commands from there.")
     reaction_s: float = Field(
         10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured."
     )

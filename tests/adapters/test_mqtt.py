@@ -209,7 +209,7 @@ async def test_dead_broker_at_the_start_then_killed_and_restarted(tmp_path, capl
 
 
 async def test_a_frozen_broker_is_noticed_by_the_keepalive(broker, monkeypatch):
-    monkeypatch.setattr("adapters.mqtt.KEEPALIVE_S", 1)
+    monkeypatch.setattr("adapters.mqtt.link.KEEPALIVE_S", 1)
     adapter = make(make_device(broker.port))
     run = asyncio.create_task(adapter.run())
     await asyncio.sleep(0.5)

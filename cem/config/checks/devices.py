@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from cem.config.draft import Draft, Finding
-from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp, MqttBroker
+from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp
+from cem.config.mqtt_models import MqttBroker
 from cem.config.scalars import did_you_mean, plain
 
 SLOWEST_GUARD_S = 15.0

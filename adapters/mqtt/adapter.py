@@ -10,22 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.reasoncodes import ReasonCode
-
+from adapters.mqtt.link import Link
 from adapters.quality import QualityCheck, Sample
 from adapters.trouble import Trouble
-from cem.config.models import Device, MqttBroker, MqttValue
+from cem.config.models import Device
+from cem.config.mqtt_models import MqttBroker, MqttValue
 from cem.core.limits import LimitSignal
 from cem.core.state import Measurement
-from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
+from cem.errors import DeviceMisconfigured
 from cem.ports import Clock, News
 
-KEEPALIVE_S = 5  # a frozen broker is noticed within two of these
-CONNECT_TIMEOUT_S = 3.0
 LARGEST_PAYLOAD = 65_536
-_TURN_S = 0.5  # how often the network thread looks whether it should end
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SLOW = ("voltage_", "energy_", "soc_")  # may come rarely; the age of a sample is that of its currents and powers
@@ -76,103 +71,44 @@ class MqttAdapter:
             DeviceRefused: It refuses us.
         """
         loop = asyncio.get_running_loop()
-        lost: asyncio.Future[None] = loop.create_future()
-        listener = _Listener(self.name, self._broker, self._topics, self._clock)
-
-        def ended(error: AdapterError) -> None:
-            if not lost.done():
-                lost.set_exception(error)
+        cell = _Latest(self._clock)
 
         def heard() -> None:
-            for topic, (payload, taken_s) in listener.take().items():
+            for topic, (payload, taken_s) in cell.take().items():
                 for device in self._devices:
                     device.heard(topic, payload, taken_s)
 
-        def from_thread(call: Any, *args: Any) -> None:
-            with suppress(RuntimeError):  # the loop has gone, and we with it
-                loop.call_soon_threadsafe(call, *args)
+        def on_message(topic: str, payload: bytes, retained: bool) -> None:
+            if retained or topic not in self._topics:
+                return
+            if cell.put(topic, payload):
+                with suppress(RuntimeError):  # the loop has gone, and we with it
+                    loop.call_soon_threadsafe(heard)
 
-        listener.start(on_news=lambda: from_thread(heard), on_end=lambda error: from_thread(ended, error))
-        try:
-            await lost
-        finally:
-            listener.stop()
+        await Link(self.name, self._broker, dict.fromkeys(self._topics, 0), on_message).run()
 
 
-class _Listener:
-    """One connection to the broker on a thread of its own; paho is never touched from another thread."""
+class _Latest:
+    """The latest payload of each topic, from the network thread to the loop."""
 
-    def __init__(self, name: str, broker: MqttBroker, topics: Sequence[str], clock: Clock) -> None:
-        self._name = name
-        self._broker = broker
-        self._topics = frozenset(topics)
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._latest: dict[str, tuple[bytes, float]] = {}  # bounded by the topics we asked for
-        self._refused: str | None = None
 
-    def start(self, on_news: Any, on_end: Any) -> None:
-        self._on_news = on_news
-        self._on_end = on_end
-        threading.Thread(target=self._serve, name=self._name, daemon=True).start()
-
-    def stop(self) -> None:
-        """Returns at once; the thread follows within a turn."""
-        self._stop.set()
+    def put(self, topic: str, payload: bytes) -> bool:
+        """``True`` where somebody should come and take it."""
+        kept = payload if len(payload) <= LARGEST_PAYLOAD else b"(too long)"
+        with self._lock:
+            first = not self._latest
+            self._latest[topic] = (kept, self._clock.monotonic_s())
+        return first
 
     def take(self) -> Mapping[str, tuple[bytes, float]]:
-        """The latest payload of each topic since the last call, with its time."""
+        """What came since the last call, with its time."""
         with self._lock:
             latest, self._latest = self._latest, {}
             return latest
-
-    def _serve(self) -> None:
-        client = paho.Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.on_connect = self._on_connect
-        client.on_message = self._on_message
-        if self._broker.username is not None:
-            client.username_pw_set(self._broker.username, self._broker.password)
-        where = f"{self._name}: the broker"
-        try:
-            if self._broker.tls:
-                client.tls_set()
-            client.connect(self._broker.host, self._broker.port, KEEPALIVE_S)
-            code = MQTTErrorCode.MQTT_ERR_SUCCESS
-            while code == MQTTErrorCode.MQTT_ERR_SUCCESS and not self._stop.is_set():
-                code = client.loop(_TURN_S)
-            client.disconnect()
-            client.loop_write()
-            if self._refused is not None:
-                error: AdapterError = DeviceRefused(
-                    f"{where} refuses us ({self._refused}); check username and password"
-                )
-            else:
-                error = DeviceUnavailable(f"{where} was lost ({paho.error_string(code).rstrip('.')}); check it runs")
-        except OSError as cause:
-            error = DeviceUnavailable(f"{where} cannot be reached ({cause}); check address, port, TLS and that it runs")
-        except Exception as cause:  # noqa: BLE001 - a thread's exception would be lost; the supervisor gets it
-            error = AdapterError(f"{where}: {type(cause).__name__}: {cause}")
-        self._on_end(error)
-
-    def _on_connect(
-        self, client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
-        if reason.is_failure:
-            self._refused = str(reason)
-        elif self._topics:
-            client.subscribe([(topic, 0) for topic in sorted(self._topics)])
-
-    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
-        if message.retain or message.topic not in self._topics:
-            return
-        payload = bytes(message.payload) if len(message.payload) <= LARGEST_PAYLOAD else b"(too long)"
-        with self._lock:
-            first = not self._latest
-            self._latest[message.topic] = (payload, self._clock.monotonic_s())
-        if first:
-            self._on_news()
 
 
 @dataclass
