@@ -120,7 +120,10 @@ async def _serve(loaded: LoadedSite) -> int:
             control.news()
 
     fields = field_adapters(file, clock, on_news)
-    stations = adapters.create("ocpp", file.csms, file.stations, site, store, clock, on_news, on_event)
+    stations = adapters.create(
+        "ocpp", file.csms, file.stations, site, store, clock, on_news, on_event,
+        folder=loaded.path.parent, directory=directory,
+    )  # fmt: skip
     utc = clock.utc()
     recorder = _recorder(loaded, plan, directory)
     loop = asyncio.get_running_loop()
@@ -255,6 +258,8 @@ def _field(devices: Sequence[Device], clock: SystemClock, news: Any) -> FieldAda
 def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:
     adapter: FieldAdapter = adapters.create(limit.connection.kind, limit, clock, news)
     return adapter
+
+
 def _outward(file: SiteFile, view: SnapshotCell, wishes: Wishes, clock: SystemClock) -> list[Adapter]:
     """What tells others of the site, besides the web."""
     if file.mqtt_out is None:
@@ -269,5 +274,3 @@ def _outward(file: SiteFile, view: SnapshotCell, wishes: Wishes, clock: SystemCl
         "mqtt_out", file.mqtt_out, picture, wishes.latest, wishes.hand_in, clock, version=version
     )
     return [made]
-
-

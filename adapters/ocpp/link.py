@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from adapters.ocpp.upstream import UpstreamLink
-from cem.config.models import Upstream
+from cem.config.csms_models import Upstream
 from cem.csms.actions import (
     Action,
     CloseStation,
@@ -67,6 +68,7 @@ class StationLink:
         self.socket: ServerConnection | None = None
         self.free = asyncio.Event()
         self.free.set()
+        self.upstream_tls: Mapping[str, ssl.SSLContext | None] = {}
         self._upstreams = upstreams
         self._store = store
         self._now = now
@@ -204,6 +206,7 @@ class StationLink:
             upstream,
             self.session.station_id,
             subprotocol,
+            tls=self.upstream_tls.get(name),
             opened=lambda: self._upstream_opened(name),
             closed=lambda reason, unspoken: self._upstream_closed(name, reason, unspoken),
             frame=lambda text: self.do(lambda now: self.session.upstream_frame(text, now, name)),

@@ -1,26 +1,29 @@
 """The address stations dial: handshakes, credentials, the waiting room, and one link per station of the site file."""
 
 import asyncio
-import base64
-import binascii
-import hmac
-import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
+from adapters.ocpp.buckets import Bucket, source
+from adapters.ocpp.door import Door
 from adapters.ocpp.link import StationLink
-from cem.config.models import Csms, StationSection
+from adapters.ocpp.listener import listen
+from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
+from cem import pki
+from cem.access import Access
+from cem.config.csms_models import Csms
+from cem.config.models import StationSection
 from cem.core.site import Site
 from cem.core.state import EvseState
 from cem.csms.actions import PRIMARY
@@ -28,18 +31,20 @@ from cem.csms.moment import Now
 from cem.csms.pace import Room, Shared
 from cem.csms.records import kept_key
 from cem.csms.session import Options, StationSession
+from cem.csms.twins import Twins
 from cem.csms.versions import DIALECTS
 from cem.csms.waiting import ROOM, WaitingStation
-from cem.errors import DeviceMisconfigured
 from cem.ports import Clock, Event, News, StationStore
 
-_LIBRARY_LOG = logging.getLogger("adapters.ocpp.websockets")
-_LIBRARY_LOG.setLevel(logging.CRITICAL)  # garbage and scans are not worth a trace each
 TICK_S = 0.25
-MAX_FRAME = 1 << 20
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
+FRAME_RATE, FRAME_BURST = 50.0, 300.0
+"""Frames a second of one connection; each 8 kB count as one more (fault S13)."""
+WAITING_RATE, WAITING_BURST = 2.0, 20.0
+REFRESH_S = 30.0
+"""How often renewed certificates are looked for."""
 
 
 def _kept(store: StationStore, station_id: str, name: str) -> Any:
@@ -63,6 +68,8 @@ class OcppServer:
         clock: Time.
         news: Wakes control.
         on_event: Told what is worth telling people.
+        folder: What paths in the section are relative to.
+        directory: The storage directory: what was decided by command, and the site's own CA; ``None``: nothing.
     """
 
     name = "ocpp"
@@ -76,11 +83,20 @@ class OcppServer:
         clock: Clock,
         news: News,
         on_event: Callable[[Event], None],
+        *,
+        folder: Path = Path(),
+        directory: Path | None = None,
     ) -> None:
         self._csms = csms
         self._clock = clock
         self._on_event = on_event
-        self._passwords = {station.id: station.password for station in stations}
+        self._folder = folder
+        self._pki = None if directory is None else pki.folder(directory)
+        self._access = Access(directory)
+        revoked = Revoked(None if self._pki is None else self._pki / pki.CRL, pki.revoked_serials)
+        self._door = Door(stations, csms.security_profile, self._access, revoked, clock, self._tell_once, self._over)
+        self._tls: ServerTls | None = None
+        self._twins: dict[str, Twins] = {station.id: Twins() for station in stations}
         self._waiting: dict[str, WaitingStation] = {}
         self._told: set[tuple[str, str]] = set()
         self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams}
@@ -88,6 +104,7 @@ class OcppServer:
         self._lost: set[str] = set()
         self._first_ticked = 0
         self.port: int | None = None
+        self.tls_port: int | None = None
         self.listening = asyncio.Event()
         options = Options(
             upstream=PRIMARY in self._upstreams,
@@ -135,7 +152,13 @@ class OcppServer:
 
     def evse_states(self, now_s: float) -> Mapping[str, EvseState]:
         """Every EVSE of the site file, connected or not."""
-        return {s.evse_id: s for link in self._links.values() for s in link.session.evse_states(now_s)}
+        found = {s.evse_id: s for link in self._links.values() for s in link.session.evse_states(now_s)}
+        for station_id, twins in self._twins.items():
+            if twins.suspected(now_s):
+                fault = f"two stations dial as {station_id}; neither can be held"
+                states = self._links[station_id].session.evse_states(now_s)
+                found.update({s.evse_id: replace(s, fault=fault) for s in states})
+        return found
 
     def apply(self, now_s: float, setpoints_a: Mapping[str, float]) -> None:
         """Hands each setpoint to its session, in the order given; delivery is theirs."""
@@ -174,6 +197,13 @@ class OcppServer:
     def _upstream_status(self, name: str) -> dict[str, Any]:
         return {"id": self._upstreams[name].id, "lost": name in self._lost, "uplinks": len(self._up[name])}
 
+    def _tell_once(self, code: str, who: str, text: str) -> None:
+        if self._first(code, who):
+            self._emit(code, who, text)
+
+    def _over(self, code: str, who: str) -> None:
+        self._told.discard((code, who))
+
     def _uplink_changed(self, name: str, station_id: str, up: bool | None, why: str) -> None:
         """A CSMS counts as lost when no uplink is left, and as back with the first one."""
         upstream, uplinks = self._upstreams[name], self._up[name]
@@ -202,40 +232,35 @@ class OcppServer:
         Raises:
             DeviceMisconfigured: The address cannot be listened on.
         """
-        listen = self._csms.listen
-        deflate = ServerPerMessageDeflateFactory(
-            server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
-        )
-        server = serve(
-            self._serve_station,
-            listen.host,
-            listen.port,
-            select_subprotocol=self._select,
-            process_request=self._process_request,
-            extensions=[deflate],
-            compression=None,
-            open_timeout=10,
-            close_timeout=2,
-            ping_interval=20,
-            ping_timeout=20,
-            max_size=MAX_FRAME,
-            logger=_LIBRARY_LOG,
-            server_header=None,
-        )
+        place = self._csms.listen
+        if place.tls is not None:
+            site_ca = None if self._pki is None else self._pki / pki.CA_CERTIFICATE
+            self._tls = ServerTls(place.tls, self._folder, site_ca)
+        contexts = {name: upstream_context(upstream, self._folder) for name, upstream in self._upstreams.items()}
         try:
-            async with server as listening, asyncio.TaskGroup() as tasks:
-                self.port = next(iter(listening.sockets)).getsockname()[1]
-                self.listening.set()
-                for link in self._links.values():
-                    tasks.create_task(link.run(tasks))
-                tasks.create_task(self._tick())
-        except OSError as problem:
-            raise DeviceMisconfigured(
-                f"Stations cannot be served on {listen.host}:{listen.port}: {problem}. "
-                "Is another program using this port? See csms.listen in the site file"
-            ) from problem
+            async with AsyncExitStack() as stack:
+                judge, handler = self._process_request, self._serve_station
+                if place.tls is None or place.tls.port is not None:
+                    self.port = await listen(stack, place.host, place.port, None, judge, handler)
+                if place.tls is not None:
+                    port = place.tls.port or place.port
+                    self.tls_port = await listen(stack, place.host, port, self._tls, judge, handler)
+                async with asyncio.TaskGroup() as tasks:
+                    self.listening.set()
+                    for link in self._links.values():
+                        link.upstream_tls = contexts
+                        tasks.create_task(link.run(tasks))
+                    tasks.create_task(self._tick())
+                    tasks.create_task(self._renew())
         finally:
             self.listening.clear()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            problem = None if self._tls is None else self._tls.refresh()
+            if problem is not None:
+                self._tell_once("certificate_unusable", "csms", problem)
 
     async def _tick(self) -> None:
         links = list(self._links.values())
@@ -247,31 +272,27 @@ class OcppServer:
                 link.do(link.session.tick)
             await asyncio.sleep(TICK_S)
 
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuses before the handshake: unknown stations where there is no room, and wrong credentials."""
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuses before the handshake: who knocks too often, who is not wanted, and wrong credentials."""
         who = identity(request.path)
-        if who not in self._links:
-            known_shape = 0 < len(who) <= LONGEST_ID and who.isprintable()
+        host = _host(connection)
+        refusal = self._door.too_often(host, who[:LONGEST_ID])
+        if refusal is None and who in self._links:
+            refusal = await self._door.refusal(connection.transport, request.headers, host, who)
+        elif refusal is None:
+            known_shape = 0 < len(who) <= LONGEST_ID and who.isprintable() and not self._access.rejected(who)
             room = self._csms.waiting_room and (len(self._waiting) < ROOM or who in self._waiting)
             if not known_shape or not room:
-                return connection.respond(HTTPStatus.NOT_FOUND, "no such charging station\n")
+                refusal = HTTPStatus.NOT_FOUND, "no such charging station\n"
+        if refusal is None:
             return None
-        password = self._passwords[who]
-        if password is None or _authorized(request.headers, who, password):
-            self._told.discard(("password", who))
-            return None
-        if self._first("password", who):
-            text = f"{who} was refused: its password is missing or not the one in the site file"
-            self._emit("station_unauthorized", who, text)
-        response = connection.respond(HTTPStatus.UNAUTHORIZED, "wrong credentials\n")
-        response.headers["WWW-Authenticate"] = 'Basic realm="OCPP", charset="UTF-8"'
+        status, text = refusal
+        response = connection.respond(status, text)
+        if status is HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = 'Basic realm="OCPP", charset="UTF-8"'
+        elif status is HTTPStatus.TOO_MANY_REQUESTS:
+            response.headers["Retry-After"] = "30"
         return response
-
-    @staticmethod
-    def _select(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-        """The station's order of preference decides; ``None`` completes the handshake without the header."""
-        del connection
-        return next((name for name in offered if name in DIALECTS), None)
 
     async def _serve_station(self, socket: ServerConnection) -> None:
         who = identity(socket.request.path) if socket.request is not None else ""
@@ -302,13 +323,31 @@ class OcppServer:
             return link.socket is None
         who = link.session.station_id
         self._emit("station_duplicate", who, f"A second connection as {who} was refused: the first one is alive")
+        self._twins[who].refused(self._clock.monotonic_s())
+        self._tell_twins(who)
         await socket.close(1008, "already connected")
         return False
 
+    def _tell_twins(self, who: str) -> None:
+        """S12."""
+        if not self._twins[who].suspected(self._clock.monotonic_s()):
+            self._over("station_twice", who)
+        elif self._first("station_twice", who):
+            text = f"Two stations dial as {who}: give one of them another identity. Until then neither is controlled"
+            self._emit("station_twice", who, text)
+
     async def _serve_known(self, socket: ServerConnection, link: StationLink, subprotocol: str) -> None:
+        who = link.session.station_id
+        self._twins[who].connected(source(_host(socket)), self._clock.monotonic_s())
+        self._tell_twins(who)
         link.opened(socket, subprotocol)
+        bucket = Bucket(FRAME_RATE, FRAME_BURST, self._clock.monotonic_s())
         try:
             async for message in socket:
+                if (wait_s := bucket.take(self._clock.monotonic_s(), 1 + len(message) / 8192)) > 0:
+                    text = f"{who} sends more than {FRAME_RATE:g} frames a second; it is slowed down to that"
+                    self._tell_once("station_flood", who, text)
+                    await asyncio.sleep(wait_s)
                 if not isinstance(message, str):
                     self._bad(link.session.station_id, "a binary frame")
                     await socket.close(1003, "text frames only")
@@ -332,8 +371,10 @@ class OcppServer:
         if self._first("unknown", who):
             text = f"Unknown station {who!r} waits. If it belongs here, add it to the site file's stations"
             self._emit("station_unknown", who, text)
+        bucket = Bucket(WAITING_RATE, WAITING_BURST, now.s)
         try:
             async for message in socket:
+                await asyncio.sleep(bucket.take(self._clock.monotonic_s()))
                 answer = station.frame(message, self._now()) if isinstance(message, str) else None
                 if answer is not None:
                     await socket.send(answer)
@@ -343,12 +384,6 @@ class OcppServer:
             del self._waiting[who]
 
 
-def _authorized(headers: Headers, who: str, password: str) -> bool:
-    """HTTP Basic (OCPP security profiles 1 and 2): the identity is the user name; compared in constant time."""
-    scheme, _, encoded = headers.get("Authorization", "").partition(" ")
-    try:
-        given = base64.b64decode(encoded.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    same = hmac.compare_digest(given, f"{who}:{password}".encode())
-    return scheme.lower() == "basic" and same
+def _host(connection: ServerConnection) -> str:
+    address = connection.remote_address
+    return str(address[0]) if address else ""

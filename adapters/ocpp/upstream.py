@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 import secrets
+import ssl
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
-from cem.config.models import Upstream
+from cem.config.csms_models import Upstream
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -32,6 +33,7 @@ class UpstreamLink:
         upstream: Where to.
         station_id: Whose name it carries.
         subprotocol: As spoken with the station.
+        tls: For ``wss://``.
         opened: Called when the cloud has accepted it.
         closed: Called when it broke or could not be opened, with the reason and whether it does not speak the version.
         frame: Called with each text frame.
@@ -42,6 +44,8 @@ class UpstreamLink:
         upstream: Upstream,
         station_id: str,
         subprotocol: str,
+        *,
+        tls: ssl.SSLContext | None,
         opened: Callable[[], None],
         closed: Callable[[str, bool], None],
         frame: Callable[[str], None],
@@ -49,6 +53,7 @@ class UpstreamLink:
         self.subprotocol = subprotocol
         self._url = f"{upstream.url.rstrip('/')}/{quote(station_id, safe='')}"
         self._unspoken = f"it does not speak {subprotocol}"
+        self._tls = tls
         self._opened = opened
         self._closed = closed
         self._frame = frame
@@ -79,6 +84,7 @@ class UpstreamLink:
         try:
             async with connect(
                 self._url,
+                ssl=self._tls,
                 subprotocols=[Subprotocol(self.subprotocol)],
                 extensions=[deflate],
                 compression=None,

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cem.config.build import rotation_of
+from cem.config.contact_models import ContactSection
 from cem.config.limit_models import GroupSection, ScheduledLimit
+from cem.config.csms_models import Csms
 from cem.config.models import (
     Control,
-    Csms,
     Device,
     ExternalLimit,
     GridConnection,
@@ -31,10 +32,11 @@ REFERENCES = {
     ("stations", "zone"): "zones",
     ("external_limits", "zone"): "zones",
     ("scheduled_limits", "zone"): "zones",
+    ("contacts", "zone"): "zones",
 }
 """Keys that name an entry of another list."""
 
-LISTS = ("zones", "devices", "stations", "external_limits", "scheduled_limits", "groups")
+LISTS = ("zones", "devices", "stations", "external_limits", "scheduled_limits", "groups", "contacts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Draft:
     limits: tuple[tuple[int, ExternalLimit], ...]
     schedules: tuple[tuple[int, ScheduledLimit], ...]
     groups: tuple[tuple[int, GroupSection], ...]
+    contacts: tuple[tuple[int, ContactSection], ...]
     csms: Csms | None
     control: Control | None
     web: Web | None
@@ -92,6 +95,7 @@ class Draft:
             limits=tuple(_many(ExternalLimit, data.get("external_limits"))),
             schedules=tuple(_many(ScheduledLimit, data.get("scheduled_limits"))),
             groups=tuple(_many(GroupSection, data.get("groups"))),
+            contacts=tuple(_many(ContactSection, data.get("contacts"))),
             csms=_one(Csms, data.get("csms", {})),
             control=_one(Control, data.get("control", {})),
             web=_one(Web, data.get("web", {})),

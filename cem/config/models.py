@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cem.config.basics import CurrentA, Identifier, Port, PositiveA, PositiveS, PowerW, Section
+from cem.config.csms_models import Csms
 from cem.config.limit_models import GroupSection, ScheduledLimit
-
 from cem.config.mqtt_models import MqttBroker, MqttOut, MqttValue
+
 
 class GridConnection(Section):
     """The grid connection point."""
@@ -199,62 +200,14 @@ class StationSection(Section):
         "and surplus, surplus alone, or nothing. Surplus needs a meter at the root zone.",
     )
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
+    security_profile: Literal[0, 1, 2, 3] | None = Field(
+        None,
+        description="OCPP security profile that is demanded: 0 nothing, 1 password, 2 password over TLS, 3 TLS with the "
+        "station's own certificate. Left out: as csms says, else its password, where it has one.",
+    )
     evses: tuple[EvseSection, ...] = Field(
         default=(EvseSection(),), min_length=1, description="Its EVSEs; left out: one, of three phases and 32 A."
     )
-
-
-class Listen(Section):
-    """Where we listen."""
-
-    host: str = Field("0.0.0.0", description="Address of this machine to listen on; 0.0.0.0 is all.")  # noqa: S104 - stations are other machines
-    port: Port = Field(9000, description="TCP port; stations dial ws://HOST:PORT/ocpp/ID.")
-
-
-class Upstream(Section):
-    """An operator's cloud CSMS."""
-
-    id: Identifier = Field(description="Name of the upstream, in messages and pages.")
-    url: str = Field(pattern=r"^wss?://", description="Without the station's identity, which is appended.")
-    password: str | None = Field(None, description="Credential towards this upstream.")
-    role: Literal["primary", "observer"] = Field(
-        "primary", description="One is primary and decides; observers see everything and their commands are refused."
-    )
-    allow: tuple[str, ...] = Field(
-        default=(), max_length=100, description="Observer: OCPP actions that it may command all the same."
-    )
-
-
-class Csms(Section):
-    """The local CSMS."""
-
-    listen: Listen = Field(Listen(), description="Where stations reach us.")
-    upstreams: tuple[Upstream, ...] = Field(default=(), max_length=5, description="Empty: we are the CSMS of record.")
-    offline_authorization: Literal["accept", "reject", "known"] = Field(
-        "known", description="Unknown tags while the upstream is away."
-    )
-    on_rejected: Literal["finish", "stop"] = Field(
-        "finish",
-        description="A transaction that began without the upstream, which then rejects its tag (1.6: as "
-        "StopTransactionOnInvalidId): let it finish, or stop it.",
-    )
-    replay_per_s: float = Field(
-        100,
-        ge=1,
-        le=5000,
-        description="After an outage: how many messages a second each upstream is told, all stations together.",
-    )
-    on_csms_loss: Literal["keep", "close"] = Field(
-        "keep", description="While the upstream is away: keep stations connected and in service, or close them."
-    )
-    waiting_room: bool = Field(True, description="Unknown stations wait without rights instead of being refused.")
-    profile_duration_s: float = Field(
-        120, ge=30, le=3600, description="Life of a limit at the station; it falls back by itself after that."
-    )
-    profile_refresh_s: float = Field(
-        40, ge=5, le=1800, description="A limit is sent anew after this; below half of profile_duration_s."
-    )
-    meter_interval_s: float = Field(10, ge=1, le=300, description="Meter values we ask stations for.")
 
 
 class OpcUaLimitNodes(Section):
@@ -325,7 +278,6 @@ class Control(Section):
         15.0, ge=10, le=300, description="Headroom rises only after other load stayed low this long."
     )
     min_off_s: float = Field(120.0, ge=0, le=1800, description="A paused car stays paused at least this long.")
-    mqtt_out: MqttOut | None = Field(None, description="What is published by MQTT, and commands from there.")
     reaction_s: float = Field(
         10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured."
     )
@@ -367,6 +319,7 @@ class SiteFile(Section):
     external_limits: tuple[ExternalLimit, ...] = Field((), description="Limits set by the DSO or others.")
     scheduled_limits: tuple[ScheduledLimit, ...] = Field((), description="Limits by the clock.")
     groups: tuple[GroupSection, ...] = Field((), description="Limits that cut across the zones.")
+    mqtt_out: MqttOut | None = Field(None, description="What is published by MQTT, and commands from there.")
     control: Control = Field(Control(), description="Timings; the defaults suit most sites.")
     storage: Storage = Field(Storage(), description="Where records are kept.")
     web: Web = Field(Web(), description="HTTP API and pages.")

@@ -19,7 +19,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from adapters.ocpp.server import OcppServer
-from cem.config.models import Csms, Listen, StationSection, Upstream
+from cem.config.csms_models import Csms, Listen, Upstream
+from cem.config.models import StationSection
 from cem.core.site import Evse, Protection, Site, Zone
 from tests.fakes import MemoryStore, RealClock
 
@@ -50,6 +51,7 @@ class Local:
         self.server, self.store, self.events, self.news = server, store, events, news
         self.task = None
         self.address = f"ws://127.0.0.1:{server.port}/ocpp"
+        self.tls_address = f"wss://127.0.0.1:{server.tls_port}/ocpp"
 
     def state(self, evse_id):
         return self.server.evse_states(RealClock().monotonic_s())[evse_id]
@@ -63,7 +65,17 @@ class Local:
 
 @contextlib.asynccontextmanager
 async def local_csms(
-    stations=("S1",), *, store=None, upstream=None, passwords=None, port=None, observers=(), **csms
+    stations=("S1",),
+    *,
+    store=None,
+    upstream=None,
+    passwords=None,
+    port=None,
+    observers=(),
+    tls=None,
+    directory=None,
+    upstream_tls=None,
+    **csms,
 ) -> AsyncIterator[Local]:
     store = store if store is not None else MemoryStore()
     events, news = [], []
@@ -72,9 +84,12 @@ async def local_csms(
     ]
     evses = tuple(Evse(evse_id=f"{s}/1", station_id=s, zone_id="z", number=1, max_a=32, fallback_a=6) for s in stations)
     site = Site("test", 230.0, 3, (Zone("z", None, Protection(63)),), evses)
-    upstreams = (Upstream(id="cloud", url=upstream), *observers) if upstream else ()
-    section = Csms(listen=Listen(host="127.0.0.1", port=port or free_port()), upstreams=upstreams, **csms)
-    server = OcppServer(section, sections, site, store, RealClock(), lambda: news.append(1), events.append)
+    upstreams = (Upstream(id="cloud", url=upstream, **(upstream_tls or {})), *observers) if upstream else ()
+    listen = Listen(host="127.0.0.1", port=port or free_port(), tls=tls)
+    section = Csms(listen=listen, upstreams=upstreams, **csms)
+    server = OcppServer(
+        section, sections, site, store, RealClock(), lambda: news.append(1), events.append, directory=directory
+    )
     task = await running(server)
     local = Local(server, store, events, news)
     local.task = task
@@ -239,10 +254,10 @@ class Station201(ChargePoint201):
 
 
 @contextlib.asynccontextmanager
-async def station(kind, address, name="S1", headers=None) -> AsyncIterator:
+async def station(kind, address, name="S1", headers=None, **options) -> AsyncIterator:
     """A connected station; what it is asked it answers in the background."""
     async with connect(
-        f"{address}/{name}", subprotocols=[kind.version], proxy=None, additional_headers=headers or {}
+        f"{address}/{name}", subprotocols=[kind.version], proxy=None, additional_headers=headers or {}, **options
     ) as ws:
         peer = kind(name, ws)
         peer.ws = ws
@@ -342,9 +357,11 @@ class Cloud201(ChargePoint201):
 class Cloud:
     """A cloud that can be stopped and started again on the same port."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         self.port = free_port()
-        self.url = f"ws://127.0.0.1:{self.port}/cloud"
+        self.tls = tls
+        self.url = f"{'ws' if tls is None else 'wss'}://127.0.0.1:{self.port}/cloud"
+        self.requests = []
         self.book = SimpleNamespace(messages=[], next_id=7000)
         self.peers = {}
         self._server = None
@@ -357,11 +374,12 @@ class Cloud:
 
     async def start(self):
         self._server = await serve(
-            self._serve, "127.0.0.1", self.port, subprotocols=["ocpp1.6", "ocpp2.0.1"], close_timeout=0.5
+            self._serve, "127.0.0.1", self.port, subprotocols=["ocpp1.6", "ocpp2.0.1"], close_timeout=0.5, ssl=self.tls
         )
 
     async def _serve(self, ws):
         name = ws.request.path.rsplit("/", 1)[-1]
+        self.requests.append((ws.request.headers, ws.transport.get_extra_info("peercert")))
         kind = Cloud16 if ws.subprotocol == "ocpp1.6" else Cloud201
         self.peers[name] = peer = kind(name, ws, book=self.book)
         with contextlib.suppress(Exception):
@@ -375,8 +393,8 @@ class Cloud:
 
 
 @contextlib.asynccontextmanager
-async def cloud() -> AsyncIterator[Cloud]:
-    running = Cloud()
+async def cloud(tls=None) -> AsyncIterator[Cloud]:
+    running = Cloud(tls)
     await running.start()
     try:
         yield running

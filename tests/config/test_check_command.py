@@ -14,6 +14,7 @@ from .sites import spoiled
 
 EXAMPLES = Path(__file__).parents[2] / "site_configs"
 MODEL = ("model: meter_map", "model: sunspec_meter")
+MEANT = ("  profile_refresh_s: 20\n", "  profile_refresh_s: 20\n  security_profile: 0\n")
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_good_file(run, monkeypatch) -> None:
 
 def test_bad_file(run, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
-    file.write_text(spoiled(MODEL, ("rating_a: 32}", "rating_a: 32 A}"), ("    max_w: 9000\n", "")))
+    file.write_text(spoiled(MODEL, MEANT, ("rating_a: 32}", "rating_a: 32 A}"), ("    max_w: 9000\n", "")))
     result = run("check", file)
     assert result.exit_code == 78
     assert result.output.splitlines() == [
@@ -46,7 +47,7 @@ def test_bad_file(run, tmp_path: Path) -> None:
 
 def test_warnings_alone_do_not_refuse(run, tmp_path: Path) -> None:
     file = tmp_path / "fair.yaml"
-    file.write_text(spoiled(MODEL, ("    max_w: 9000\n", "")))
+    file.write_text(spoiled(MODEL, MEANT, ("    max_w: 9000\n", "")))
     result = run("check", file)
     assert result.exit_code == 0
     assert result.output.splitlines()[-1] == f"{file}: good: 2 zones, 2 stations, 2 EVSEs, 2 devices; 1 warning"
@@ -54,7 +55,7 @@ def test_warnings_alone_do_not_refuse(run, tmp_path: Path) -> None:
 
 def test_json(run, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
-    file.write_text(spoiled(MODEL, ("id: st-2", "id: st-1")))
+    file.write_text(spoiled(MODEL, MEANT, ("id: st-2", "id: st-1")))
     result = run("check", "--json", file)
     assert result.exit_code == 78
     assert json.loads(result.output) == [

@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Iterator
 
-from cem.config.checks import devices, electrical, limits, modes, names, services, zones
+from cem.config.checks import devices, electrical, inputs, limits, modes, names, security, services, zones
 from cem.config.draft import Draft, Finding
 
-RULES = (*names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *limits.RULES, *modes.RULES, *services.RULES)
+RULES = (
+    *names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *limits.RULES, *modes.RULES, *services.RULES, *inputs.RULES,
+    *security.RULES,
+)  # fmt: skip
 
 
 def find_problems(draft: Draft, known_models: Collection[str] | None = None) -> Iterator[Finding]:

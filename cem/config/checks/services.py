@@ -56,10 +56,17 @@ def one_upstream_decides(draft: Draft) -> Iterator[Finding]:
 
 
 def ports_are_free(draft: Draft) -> Iterator[Finding]:
-    if draft.csms is None or draft.web is None or draft.csms.listen.port != draft.web.port:
+    if draft.csms is None or draft.web is None:
         return
-    hosts = {draft.csms.listen.host, draft.web.host}
-    if len(hosts) == 1 or hosts & _EVERY_ADDRESS:
+    listen = draft.csms.listen
+    if listen.tls is not None and listen.tls.port == listen.port:
+        yield Finding(
+            ("csms", "listen", "tls", "port"),
+            f"port {listen.port} is that of csms.listen; give another one, or leave tls.port out to serve TLS only",
+        )
+    hosts = {listen.host, draft.web.host}
+    ports = {listen.port} | ({listen.tls.port} if listen.tls is not None else set())
+    if draft.web.port in ports and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
         yield Finding(("web", "port"), f"port {draft.web.port} is taken by csms.listen; the web server needs another")
 
 

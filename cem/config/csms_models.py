@@ -1,0 +1,88 @@
+"""The keys of the site file's section ``csms``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cem.config.basics import Identifier, Port, Section
+
+
+class ListenTls(Section):
+    """TLS (1.2 or later) towards stations. Paths are relative to the site file."""
+
+    certificate: str = Field(min_length=1, description="Our certificate and its chain, PEM.")
+    key: str = Field(min_length=1, description="Its private key, PEM, mode 0600.")
+    second_certificate: str | None = Field(
+        None, description="One with the other kind of key (RSA, ECDSA), for stations that take only that kind."
+    )
+    second_key: str | None = Field(None, description="The private key of second_certificate.")
+    client_ca: str | None = Field(
+        None, description="CAs of station certificates, PEM. Left out: the site's own CA (cem pki), where there is one."
+    )
+    port: Port | None = Field(
+        None, description="Its own TCP port, beside the unencrypted one. Left out: listen.port takes TLS only."
+    )
+
+
+class Listen(Section):
+    """Where we listen."""
+
+    host: str = Field("0.0.0.0", description="Address of this machine to listen on; 0.0.0.0 is all.")  # noqa: S104 - stations are other machines
+    port: Port = Field(9000, description="TCP port; stations dial ws://HOST:PORT/ocpp/ID, with tls wss://.")
+    tls: ListenTls | None = Field(None, description="Encryption for security profiles 2 and 3.")
+
+
+class Upstream(Section):
+    """An operator's cloud CSMS."""
+
+    id: Identifier = Field(description="Name of the upstream, in messages and pages.")
+    url: str = Field(pattern=r"^wss?://", description="Without the station's identity, which is appended.")
+    password: str | None = Field(None, description="Credential towards this upstream.")
+    role: Literal["primary", "observer"] = Field(
+        "primary", description="One is primary and decides; observers see everything and their commands are refused."
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), max_length=100, description="Observer: OCPP actions that it may command all the same."
+    )
+    ca: str | None = Field(None, description="CAs that its certificate is checked with, PEM; left out: the system's.")
+    certificate: str | None = Field(None, description="Our client certificate towards it (security profile 3), PEM.")
+    key: str | None = Field(None, description="The private key of certificate.")
+
+
+class Csms(Section):
+    """The local CSMS."""
+
+    listen: Listen = Field(Listen(), description="Where stations reach us.")
+    upstreams: tuple[Upstream, ...] = Field(default=(), max_length=5, description="Empty: we are the CSMS of record.")
+    offline_authorization: Literal["accept", "reject", "known"] = Field(
+        "known", description="Unknown tags while the upstream is away."
+    )
+    on_rejected: Literal["finish", "stop"] = Field(
+        "finish",
+        description="A transaction that began without the upstream, which then rejects its tag (1.6: as "
+        "StopTransactionOnInvalidId): let it finish, or stop it.",
+    )
+    replay_per_s: float = Field(
+        100,
+        ge=1,
+        le=5000,
+        description="After an outage: how many messages a second each upstream is told, all stations together.",
+    )
+    on_csms_loss: Literal["keep", "close"] = Field(
+        "keep", description="While the upstream is away: keep stations connected and in service, or close them."
+    )
+    security_profile: Literal[0, 1, 2, 3] | None = Field(
+        None, description="OCPP security profile demanded of every station that has none of its own; see stations."
+    )
+    waiting_room: bool = Field(True, description="Unknown stations wait without rights instead of being refused.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts that the upstream may send stations to for firmware, diagnostics and logs; empty: none.",
+    )
+    profile_duration_s: float = Field(
+        120, ge=30, le=3600, description="Life of a limit at the station; it falls back by itself after that."
+    )
+    profile_refresh_s: float = Field(
+        40, ge=5, le=1800, description="A limit is sent anew after this; below half of profile_duration_s."
+    )
+    meter_interval_s: float = Field(10, ge=1, le=300, description="Meter values we ask stations for.")
