@@ -207,6 +207,7 @@ def timings(file: SiteFile) -> Timings:
         hold_off_s=control.hold_off_s,
         peak_hold_s=control.peak_hold_s,
         min_off_s=control.min_off_s,
+        rotation_s=control.rotation_s,
         reaction_s=control.reaction_s,
     )
 

@@ -278,6 +278,12 @@ class Control(Section):
         15.0, ge=10, le=300, description="Headroom rises only after other load stayed low this long."
     )
     min_off_s: float = Field(120.0, ge=0, le=1800, description="A paused car stays paused at least this long.")
+    rotation_s: float = Field(
+        900.0,
+        ge=60,
+        le=14_400,
+        description="Where not all cars fit at once, a car makes way for a waiting one after this.",
+    )
     reaction_s: float = Field(
         10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured."
     )

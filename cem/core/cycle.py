@@ -11,12 +11,16 @@ from cem.core.observe import Reports
 from cem.core.phases import PhaseMemory
 from cem.core.reasons import REASON_OF, Binding, Reason
 from cem.core.resources import Envelope, ResourceMemory
+from cem.core.rotation import Turns
 from cem.core.site import Site
 from cem.core.surplus import SurplusMemory
 from cem.core.timings import Timings
 from cem.core.topology import FAMILIES, SUM, Floats, Ints, Topology, flatten
 
 NO_ROW = -1
+
+RECONNECT_S = 20.0
+"""After our start stations need this long to connect and to report again; nothing of theirs is raised before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class EngineMemory:
         surplus: Who runs on surplus.
         phases: Who charges on one phase of three.
         resources: Batteries and inverters.
+        turns: Who runs since when, and whose turn has come.
     """
 
     zones: ZoneMemory
@@ -82,15 +87,18 @@ class EngineMemory:
     surplus: SurplusMemory
     phases: PhaseMemory
     resources: ResourceMemory
+    turns: Turns
 
     @classmethod
-    def none(cls, plan: Plan, resumed_a: Floats | None = None) -> Self:
+    def none(cls, plan: Plan, resumed_a: Floats | None = None, now_s: float = -np.inf) -> Self:
         """At start-up: everything is possible (invariant I10).
 
         Args:
             plan: The site, flattened.
             resumed_a: Setpoints that stations may still hold from before a restart, so that a running EV is not
                 paused by it; ``None`` for none.
+            now_s: Monotonic time of the start: resumed setpoints count as raised then, so that the draw behind them
+                is not held to be other load before their stations have connected and reported.
         """
         n = plan.topology.n
         never = np.full(n, -np.inf)
@@ -99,7 +107,7 @@ class EngineMemory:
             Reports.none(n),
             Commitment.worst(plan.max_a),
             np.zeros(n) if resumed_a is None else resumed_a,
-            never,
+            never if resumed_a is None else np.where(resumed_a > 0, now_s + RECONNECT_S, -np.inf),
             never,
             np.full(n, np.nan),
             np.full(n, -1, dtype=np.int64),
@@ -108,6 +116,7 @@ class EngineMemory:
             SurplusMemory.none(n),
             PhaseMemory.none(n),
             ResourceMemory.none(len(plan.site.zones)),
+            Turns.none(n),
         )
 
 
@@ -131,6 +140,8 @@ class Decision:
         phases_wanted: Phases each EVSE is to charge on; 0 where its station cannot switch.
         resources: What batteries and inverters may do, in the order of the site's.
         surplus_w: Power there is for the cars on surplus; ``None`` where nobody is.
+        place: Place in the queue for a minimum, 1 is next; 0 outside it.
+        eta_s: Monotonic time at which its turn is expected; NaN outside the queue.
     """
 
     now_s: float
@@ -148,6 +159,8 @@ class Decision:
     phases_wanted: Ints
     resources: tuple[Envelope, ...]
     surplus_w: float | None
+    place: Ints
+    eta_s: Floats
 
     def sending_order(self) -> Ints:
         """Indices of all EVSEs, cuts before the rest (invariant I3)."""
@@ -172,6 +185,7 @@ class Decision:
         if row == NO_ROW:
             return Binding(reason)
         scope, family = divmod(row, 4)
+        queued = self.place[i] > 0
         in_zone = scope < len(plan.site.zones)
         return Binding(
             reason,
@@ -180,4 +194,6 @@ class Decision:
             family=FAMILIES[family],
             source=self.envelopes.source[scope][family].name,
             room_a=float(self.envelopes.room_a[scope, family]),
+            place=int(self.place[i]) if queued else None,
+            eta_s=float(self.eta_s[i] - self.now_s) if queued else None,
         )

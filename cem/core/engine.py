@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from cem.core import commitment, phases
+from cem.core import commitment, phases, rotation
 from cem.core.allocation import Request, Shares, raise_within
 from cem.core.asks import who_asks
 from cem.core.cycle import NO_ROW, Decision, EngineMemory, Plan
-from cem.core.explain import crowded_row, reasons
+from cem.core.explain import crowded_row, in_line, reasons
 from cem.core.headroom import Draws, Envelopes, zone_limits
+from cem.core.modes import spare
+from cem.core.reasons import Reason
 from cem.core.state import SiteState
 from cem.core.supply import bound_resources, choose_phases, supply
 from cem.core.topology import Floats, Topology
@@ -45,6 +47,22 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
 
     room_a = envelopes.room_a.ravel()
     running = memory.setpoint_a > 0
+    waiting_s = np.where(running, 0.0, now_s - np.maximum(memory.paused_s, np.nan_to_num(memory.began_s)))
+    urgency_s = spare(state.evses, asks.most_a, counted.n_phases, now_s)
+    contest = rotation.Contest(
+        wants=asks.wants,
+        resting=asks.why == Reason.MINIMUM_OFF_TIME,
+        running=running & asks.wants,
+        min_a=plan.min_a,
+        priority=plan.priority,
+        spare_s=urgency_s,
+        waiting_s=waiting_s,
+        still_s=committed.still_s,
+        ready_s=memory.paused_s + timings.min_off_s,
+    )
+    free_a = room_a - counted.wired.load(asks.fixed_a)
+    queue, turns = rotation.take_turns(counted.wired, contest, memory.turns, free_a, now_s, timings)
+    asks = replace(asks, wants=asks.wants & ~queue.makes_way)
     shares = share_balanced(
         counted,
         Request(
@@ -55,8 +73,9 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
             n_phases=counted.n_phases,
             weight=plan.weight,
             priority=plan.priority,
-            running=running,
-            waiting_s=np.where(running, 0.0, now_s - np.maximum(memory.paused_s, np.nan_to_num(memory.began_s))),
+            running=queue.holds,
+            urgency=np.minimum(urgency_s, rotation.RELAXED_S),
+            waiting_s=waiting_s,
             fixed_a=asks.fixed_a,
         ),
         room_a,
@@ -72,6 +91,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
     left_a = room_a - counted.wired.load(occupied)
     reason, row = reasons(asks, shares, setpoint, allowed, envelopes, crowded_row(counted, plan.min_a, left_a))
+    reason = in_line(reason, setpoint, queue)
     bound_s = np.where((reason == memory.reason) & (row == memory.row), memory.bound_s, now_s)
     memory = choose_phases(plan, memory, supplied, occupied, left_a, now_s)
     bounds_of_resources, resources = bound_resources(plan, state, memory, supplied, committed_a)
@@ -90,6 +110,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         envelopes=envelopes,
         phases_wanted=phases.commands(supplied.switching, memory.phases, committed_a, reports.highest(now_s)),
         resources=bounds_of_resources,
+        place=queue.place,
+        eta_s=queue.eta_s,
         surplus_w=supplied.surplus.power_w if supplied.modes.on_surplus.any() else None,
     )
     return decision, replace(
@@ -100,6 +122,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         row=row,
         bound_s=bound_s,
         resources=resources,
+        turns=turns,
         raised_s=np.where(setpoint > memory.setpoint_a, now_s, memory.raised_s),
         paused_s=np.where(
             running & (setpoint == 0) & ~np.isnan(memory.began_s) & online & ~supplied.switching.under_way,

@@ -7,6 +7,7 @@ from cem.core.asks import Asks
 from cem.core.cycle import NO_ROW
 from cem.core.headroom import Envelopes
 from cem.core.reasons import REASON_OF, Reason
+from cem.core.rotation import Queue
 from cem.core.topology import Floats, Ints, Topology
 
 
@@ -17,6 +18,12 @@ def crowded_row(counted: Topology, min_a: Floats, left_a: Floats) -> Ints:
     first = np.full(use.n, use.rows, dtype=np.int64)
     np.minimum.at(first, use.evse[lacks], use.row[lacks])
     return np.where(first < use.rows, first, NO_ROW)
+
+
+def in_line(reason: Ints, setpoint: Floats, queue: Queue) -> Ints:
+    """The reasons, with those who wait for their turn named as such; the limit that lacks room stays named."""
+    no_room = np.isin(reason, (Reason.NO_ROOM, Reason.MINIMUM_OFF_TIME)) & (queue.place > 0)
+    return np.where((setpoint == 0) & (no_room | queue.makes_way), Reason.ROTATION_QUEUE, reason).astype(np.int64)
 
 
 def reasons(

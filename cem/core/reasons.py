@@ -37,6 +37,7 @@ class Reason(IntEnum):
     SURPLUS_WAIT = 31
     SURPLUS = 32
     PHASE_SWITCH = 33
+    ROTATION_QUEUE = 40
 
 
 TEXTS: dict[Reason, str] = {
@@ -57,6 +58,7 @@ TEXTS: dict[Reason, str] = {
     Reason.UNBALANCE: "the phases at the grid connection may not differ more",
     Reason.BUSBAR: "the busbar of a zone carries no more",
     Reason.SOURCE_LOSS: "kept free in case a generator beneath the zone trips",
+    Reason.ROTATION_QUEUE: "not all vehicles fit; they take turns, and this one waits for its own",
     Reason.LOAD_SHED: "load is shed: a contact (fire alarm, generator, island mode) is active",
     Reason.METER_IMPLAUSIBLE: "a zone's meter contradicts what the stations do; its fallback limit is shared",
     Reason.METER_STALE: "a zone's meter is late; nothing is raised until it is back",
@@ -100,6 +102,8 @@ class Binding:
         family: ``L1``, ``L2``, ``L3`` or ``SUM``.
         source: Who set the limit (``fuse``, ``contract``, ``fallback``, an external limit's id).
         room_a: What all our EVSEs may draw there together.
+        place: Its place in the queue for a turn, 1 is next; ``None`` outside it.
+        eta_s: Seconds until its turn is expected; ``None`` outside the queue.
     """
 
     reason: Reason
@@ -108,6 +112,8 @@ class Binding:
     source: str | None = None
     room_a: float | None = None
     group: str | None = None
+    place: int | None = None
+    eta_s: float | None = None
 
     @property
     def code(self) -> str:
@@ -121,4 +127,7 @@ class Binding:
             return TEXTS[self.reason]
         where = f"group {self.group}" if self.zone_id is None else f"zone {self.zone_id}"
         phase = "all phases together" if self.family == "SUM" else self.family
-        return f"{TEXTS[self.reason]} ({where}, {phase}, {self.source}, {self.room_a:.1f} A for charging)"
+        turn = ""
+        if self.place is not None and self.eta_s is not None:
+            turn = f"; place {self.place}, in about {max(1, round(self.eta_s / 60))} min"
+        return f"{TEXTS[self.reason]}{turn} ({where}, {phase}, {self.source}, {self.room_a:.1f} A for charging)"

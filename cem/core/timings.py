@@ -15,6 +15,7 @@ class Timings:
         min_off_s: A paused EV stays paused at least this long.
         reaction_s: A cut counts as obeyed after this where the EVSE is not measured.
         follow_s: An EV that stays below its limit this long gives back what it does not use.
+        rotation_s: Where not all minima fit, a running EV makes way for a waiting one after this.
         start_margin_a: A paused EV starts only with this much more than its minimum.
     """
 
@@ -25,4 +26,5 @@ class Timings:
     min_off_s: float = 120.0
     reaction_s: float = 10.0
     follow_s: float = 15.0
+    rotation_s: float = 900.0
     start_margin_a: float = 1.0

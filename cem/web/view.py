@@ -157,6 +157,8 @@ def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
             "phase": bound.family,
             "source": bound.source,
             "room_a": None if bound.room_a is None else _number(bound.room_a),
+            "place": bound.place,
+            "eta_s": _number(bound.eta_s),
         },
         "fault": state.fault,
     }
