@@ -15,17 +15,20 @@ from typing import Any
 import adapters
 from adapters.modbus.maps import known_models
 from cem.clock import SystemClock
+from cem.config.contact_models import ContactSection
 from cem.config.loader import LoadedSite, load_site_file
 from cem.config.models import Device, ExternalLimit, SiteFile, Web
+from cem.contacts import Contacts
 from cem.control import Control, Cycle
 from cem.core.engine import Plan
 from cem.core.grid_channel import Channel
 from cem.core.limits import LimitKind
+from cem.core.load_shed import Contact
 from cem.core.site import Site
 from cem.core.timings import Timings
 from cem.core.units import HIGHEST_V
 from cem.errors import CemError
-from cem.ports import Adapter, Event, FieldAdapter
+from cem.ports import Adapter, ContactReader, Event, FieldAdapter
 from cem.replay import Recorder
 from cem.sd_notify import SystemdNotifier
 from cem.store import MinuteRollups, Store
@@ -141,6 +144,7 @@ async def _serve(loaded: LoadedSite) -> int:
         resumed_a={grant.evse_id: grant.limit_a for grant in store.grants().values() if grant.expires_utc > utc},
         record=None if recorder is None else recorder.take,
         wishes=wishes,
+        contacts=Contacts(contacts(file, site), partial(_read_contacts, fields), store, on_event, clock.monotonic_s()),
     )
     news.append(control)
     web = WebServer(
@@ -154,10 +158,10 @@ async def _serve(loaded: LoadedSite) -> int:
         version=metadata.version("cem-site-controller"),
         wish=wishes.hand_in if _control_allowed(file.web) else None,
     )
+    outward = _outward(file, view, wishes, clock)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    outward = _outward(file, view, wishes, clock)
     try:
         await asyncio.to_thread(web.start)
         log.info("page and API at %s", web.url)
@@ -241,23 +245,43 @@ def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
     return tuple(made)
 
 
+def contacts(file: SiteFile, site: Site) -> tuple[Contact, ...]:
+    """The digital inputs as their state machine wants them."""
+    return tuple(
+        Contact(
+            contact.id,
+            contact.zone or site.root.zone_id,
+            release_delay_s=contact.release_delay_s,
+            lost_after_s=contact.lost_after_s,
+            value_w=contact.limit_w,
+            kind=LimitKind(contact.limits) if contact.kind == "ripple_control" else LimitKind.LOAD,
+            lost_is_active=contact.missing == "active",
+        )
+        for contact in file.contacts
+    )
+
+
+def _read_contacts(fields: Sequence[FieldAdapter]) -> dict[str, bool | None]:
+    return {
+        name: acts for field in fields if isinstance(field, ContactReader) for name, acts in field.contacts().items()
+    }
+
+
 def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldAdapter]:
-    """One adapter for each connection; devices behind one address share it."""
-    groups: dict[tuple[object, ...], list[Device]] = defaultdict(list)
+    """One adapter for each connection; devices and contacts behind one address share it."""
+    groups: dict[tuple[object, ...], tuple[list[Device], list[ContactSection]]] = defaultdict(lambda: ([], []))
     for device in file.devices:
-        groups[device.connection.line].append(device)
-    made = [_field(devices, clock, news) for devices in groups.values()]
+        groups[device.connection.line][0].append(device)
+    for contact in file.contacts:
+        groups[contact.connection.line][1].append(contact)
+    made = [_field(devices, found, clock, news) for devices, found in groups.values()]
     return made + [_limit(limit, clock, news) for limit in file.external_limits]
 
 
-def _field(devices: Sequence[Device], clock: SystemClock, news: Any) -> FieldAdapter:
-    connection = devices[0].connection
-    adapter: FieldAdapter = adapters.create(connection.kind, connection, devices, clock, news)
-    return adapter
-
-
-def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:
-    adapter: FieldAdapter = adapters.create(limit.connection.kind, limit, clock, news)
+def _field(devices: Sequence[Device], found: Sequence[ContactSection], clock: SystemClock, news: Any) -> FieldAdapter:
+    connection = devices[0].connection if devices else found[0].connection
+    more = (found,) if found else ()
+    adapter: FieldAdapter = adapters.create(connection.kind, connection, devices, clock, news, *more)
     return adapter
 
 
@@ -275,3 +299,8 @@ def _outward(file: SiteFile, view: SnapshotCell, wishes: Wishes, clock: SystemCl
         "mqtt_out", file.mqtt_out, picture, wishes.latest, wishes.hand_in, clock, version=version
     )
     return [made]
+
+
+def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:
+    adapter: FieldAdapter = adapters.create(limit.connection.kind, limit, clock, news)
+    return adapter

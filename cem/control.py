@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cem.contacts import Contacts
 from cem.core import grid_channel
 from cem.core.engine import Decision, EngineMemory, Plan, decide
 from cem.core.grid_channel import Channel, ChannelMemory
@@ -83,6 +84,7 @@ class Control:
     """
 
     def __init__(
+        contacts: Digital inputs.
         self,
         plan: Plan,
         clock: Clock,
@@ -101,6 +103,7 @@ class Control:
     ) -> None:
         self._plan = plan
         self._clock = clock
+        contacts: Contacts | None = None,
         self._fields = tuple(fields)
         self._stations = stations
         self._states = states
@@ -112,6 +115,7 @@ class Control:
         self._cycle_s = cycle_s
         self._ids = tuple(evse.evse_id for evse in plan.site.evses)
         grants = np.array([(resumed_a or {}).get(i, 0.0) for i in self._ids], dtype=np.float64)
+        self._contacts = contacts
         self._memory = EngineMemory.none(plan, np.floor(np.minimum(grants, plan.max_a)))
         self._channels = [(channel, self._resume(channel)) for channel in channels]
         self._saved_s: dict[str, float] = {}
@@ -200,7 +204,8 @@ class Control:
             evses=tuple(
                 states.get(evse.evse_id) or _unknown(evse.evse_id, evse.max_a) for evse in self._plan.site.evses
             ),
-            limits=self._outside_limits(signals, now_s, utc),
+            limits=self._outside_limits(signals, now_s, utc)
+            + (() if self._contacts is None else self._contacts.limits(now_s, utc)),
         )
 
     def _outside_limits(self, signals: Mapping[str, LimitSignal], now_s: float, utc: datetime) -> tuple[Limit, ...]:

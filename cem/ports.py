@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cem.core.limits import LimitSignal
 from cem.core.resources import Envelope
@@ -13,6 +13,7 @@ from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Record, Re
 __all__ = [
     "Adapter",
     "Clock",
+    "ContactReader",
     "Event",
     "EvseControl",
     "FieldAdapter",
@@ -60,6 +61,13 @@ class FieldAdapter(Adapter, Protocol):
     def measurements(self) -> Mapping[str, Measurement]: ...
     def signals(self) -> Mapping[str, LimitSignal]: ...
     def problems(self) -> Mapping[str, str]: ...
+
+
+@runtime_checkable
+class ContactReader(Protocol):
+    """An adapter that hears digital inputs: for each whether it acts, ``None`` where it cannot be read."""
+
+    def contacts(self) -> Mapping[str, bool | None]: ...
 
 
 class EvseControl(Protocol):

@@ -208,7 +208,7 @@ def _described(device: Device) -> dict[str, Any]:
     return {
         "id": device.id,
         "role": device.role,
-        "where": where_of(connection) if isinstance(connection, ModbusConnection) else f"mqtt {connection.host}",
+        "where": where_of(connection) if isinstance(connection, ModbusConnection) else connection.kind,
         "unit": connection.unit_id if isinstance(connection, ModbusConnection) else None,
         "model": device.model,
         "title": device_map.title if device_map else None,

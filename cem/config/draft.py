@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from cem.config.build import rotation_of
 from cem.config.contact_models import ContactSection
-from cem.config.limit_models import GroupSection, ScheduledLimit
 from cem.config.csms_models import Csms
+from cem.config.limit_models import GroupSection, ScheduledLimit
 from cem.config.models import (
     Control,
     Device,

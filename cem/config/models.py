@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cem.config.basics import CurrentA, Identifier, Port, PositiveA, PositiveS, PowerW, Section
+from cem.config.contact_models import ContactSection
 from cem.config.csms_models import Csms
 from cem.config.limit_models import GroupSection, ScheduledLimit
-from cem.config.mqtt_models import MqttBroker, MqttOut, MqttValue
+from cem.config.mqtt_models import MqttAvailability, MqttBroker, MqttKeepalive, MqttOut, MqttValue
+from cem.config.opcua_models import OpcUaServer, OpcUaValue
 
 
 class GridConnection(Section):
@@ -128,15 +130,20 @@ ValueName = Literal[
 """Names of measured values, in maps and topics alike. Load convention: import and charging positive."""
 
 
-class OpcUaServer(Section):
-    """An OPC UA server."""
+class Virtual(Section):
+    """No device of its own: worked out from others."""
 
-    kind: Literal["opcua"] = Field(description="Which protocol.")
-    endpoint: str = Field(pattern=r"^opc\.tcp://", description="Address, opc.tcp://HOST:PORT/PATH.")
-    namespace_uri: str | None = Field(None, description="Namespace of the nodes; resolved at every connect.")
-    username: str | None = Field(None, description="Left out for an anonymous session.")
-    password: str | None = Field(None, description="Give it by !secret or !env.")
-    publishing_interval_s: PositiveS = Field(0.5, description="How often the server reports changes.")
+    kind: Literal["virtual"] = Field(description="Worked out, not read.")
+    formulas: tuple[str, ...] = Field(
+        min_length=1,
+        description="In order of trust, the first that can be worked out counts: names of devices, and `cars`, with + "
+        "and -, as `grid - pv - battery - cars`. A name alone: a second meter for the same point.",
+    )
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """All of them are one adapter."""
+        return (self.kind,)
 
 
 class Device(Section):
@@ -149,12 +156,18 @@ class Device(Section):
     zone: Identifier | None = Field(
         None, description="Zone that feeds a pv inverter, battery or household meter; root where left out."
     )
-    connection: Annotated[ModbusTcp | ModbusRtu | ModbusRtuTcp | MqttBroker, Field(discriminator="kind")] = Field(
-        description="How it is reached."
-    )
+    connection: Annotated[
+        ModbusTcp | ModbusRtu | ModbusRtuTcp | MqttBroker | OpcUaServer | Virtual, Field(discriminator="kind")
+    ] = Field(description="How it is reached.")
     model: Identifier | None = Field(None, description="Modbus: name of a map in adapters/modbus_maps.")
     values: dict[ValueName, MqttValue] = Field(default_factory=dict, description="MQTT: where each value is found.")
-    poll_s: PositiveS = Field(1.0, description="Modbus: read period. MQTT: how often a value is expected.")
+    availability: MqttAvailability | None = Field(None, description="MQTT: where its last will is found.")
+    keepalive: MqttKeepalive | None = Field(None, description="MQTT: what it wants to hear now and then.")
+    nodes: dict[ValueName, OpcUaValue] = Field(default_factory=dict, description="OPC UA: where each value is found.")
+    heartbeat: str | None = Field(
+        None, description="OPC UA: node of a counter that moves while the device behind the server lives."
+    )
+    poll_s: PositiveS = Field(1.0, description="Modbus, OPC UA: read period. MQTT: how often a value is expected.")
     phases: Literal[1, 3] = Field(3, description="Phases it measures.")
     phase_order: Literal["L1L2L3", "L2L3L1", "L3L1L2", "L1L3L2", "L3L2L1", "L2L1L3"] = Field(
         "L1L2L3", description="Grid phases on its terminals 1, 2, 3."
@@ -325,6 +338,9 @@ class SiteFile(Section):
     external_limits: tuple[ExternalLimit, ...] = Field((), description="Limits set by the DSO or others.")
     scheduled_limits: tuple[ScheduledLimit, ...] = Field((), description="Limits by the clock.")
     groups: tuple[GroupSection, ...] = Field((), description="Limits that cut across the zones.")
+    contacts: tuple[ContactSection, ...] = Field(
+        (), description="Digital inputs: load shedding, island, ripple control."
+    )
     mqtt_out: MqttOut | None = Field(None, description="What is published by MQTT, and commands from there.")
     control: Control = Field(Control(), description="Timings; the defaults suit most sites.")
     storage: Storage = Field(Storage(), description="Where records are kept.")

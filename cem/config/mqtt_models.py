@@ -38,6 +38,10 @@ class MqttValue(Section):
         description="Dotted path into a JSON payload, a list indexed by number (`em.power.0`); left out where the "
         "payload is a plain number.",
     )
+    minus_topic: str | None = Field(
+        None, description="Topic of what is taken away from it: P1 readers give import and export apart."
+    )
+    minus_path: str | None = Field(None, description="Likewise its path; `topic` and `path` where one is left out.")
     scale: float = Field(
         1.0,
         description="Multiplied with the value (kW and kWh: 1000, mA: 0.001); a negative number turns the sign.",

@@ -1,11 +1,13 @@
-"""Load-shed contacts (fault D6): fire alarm, generator, island or backup mode. All our EVSEs in a zone to 0 A at once.
+"""Contacts (fault D6): fire alarm, generator, island or backup mode take all our EVSEs in a zone to 0 A at once.
+
+A contact of ripple control leaves some power instead.
 
 They come back only after the contact is open again and a delay has passed. A contact that cannot be read counts as
 active after a while: a cut wire and a dead input module must not leave cars charging in an island.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from cem.core.limits import Limit, LimitKind, Origin
@@ -20,13 +22,19 @@ class Contact:
         contact_id: Shown as the source of the limit.
         zone_id: What it sheds.
         release_delay_s: EVSEs stay at 0 A for so long after it is open again.
-        lost_after_s: It counts as active when it could not be read for so long.
+        lost_after_s: It counts as missing when it could not be read for so long.
+        value_w: The power that is left while it acts; ``None``: 0 A.
+        kind: What that bounds.
+        lost_is_active: A missing contact acts; else it does not.
     """
 
     contact_id: str
     zone_id: str
     release_delay_s: float = 60.0
     lost_after_s: float = 5.0
+    value_w: float | None = None
+    kind: LimitKind = LimitKind.LOAD
+    lost_is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ def step(contact: Contact, memory: ContactMemory, closed: bool | None, now_s: fl
     """
     if closed is None:
         lost = memory.seen_s is None or now_s - memory.seen_s >= contact.lost_after_s
+        if lost and not contact.lost_is_active:
+            return replace(step(contact, memory, closed=False, now_s=now_s), seen_s=memory.seen_s)
         if lost and not memory.active:
             return ContactMemory(memory.seen_s, shed_since_s=now_s)
         # an unread contact may have closed meanwhile: what was open counts anew once it is read again
@@ -83,14 +93,15 @@ def step(contact: Contact, memory: ContactMemory, closed: bool | None, now_s: fl
 
 
 def limit(contact: Contact, memory: ContactMemory) -> Limit | None:
-    """The limit that it makes now; per phase, so that no generation is credited against it."""
+    """The limit that it makes now; 0 A per phase, so that no generation is credited against it."""
     if not memory.active:
         return None
     return Limit(
-        LimitKind.LOAD,
+        contact.kind,
         contact.zone_id,
         contact.contact_id,
-        value_a=PerPhase.same(0.0),
+        value_w=contact.value_w,
+        value_a=PerPhase.same(0.0) if contact.value_w is None else None,
         since_s=memory.shed_since_s,
         origin=Origin.LOAD_SHED,
     )

@@ -140,7 +140,7 @@ OTHERS = {
     ),
     "unknown connection": (
         ("kind: mqtt", "kind: mqqt"),
-        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt (did you mean 'mqtt'?)",
+        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt, opcua, virtual (did you mean 'mqtt'?)",
     ),
     "connection without kind": (
         ("kind: mqtt, ", ""),
@@ -260,7 +260,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     )
     assert refused(tmp_path, text) == [
         "14:28: zones[1].protection.rating_a: '32 A': write the number alone, in A: 32",
-        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt (did you mean 'mqtt'?)",
+        "24:24: devices[1].connection.kind: 'mqqt' is not one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt, opcua, virtual (did you mean 'mqtt'?)",
         "29:11: stations[0].zone: no zone 'rwo' (did you mean 'row'?)",
         "32:28: stations[0].evses[0].max_a: EVSE 1 of station 'st-1' may draw 16 A, above the station's breaker of 10 A",
         (

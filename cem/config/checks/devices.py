@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from cem.config.draft import Draft, Finding
-from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp
+from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp, Virtual
 from cem.config.mqtt_models import MqttBroker
+from cem.config.opcua_models import OpcUaServer
 from cem.config.scalars import did_you_mean, plain
 
 SLOWEST_GUARD_S = 15.0
@@ -60,18 +61,23 @@ def readable(draft: Draft) -> Iterator[Finding]:
                 )
             case MqttBroker() if not device.values:
                 yield Finding(("devices", i), f"MQTT device '{device.id}' needs 'values': the topic of each value")
+            case OpcUaServer() if not device.nodes:
+                yield Finding(("devices", i), f"OPC UA device '{device.id}' needs 'nodes': the node of each value")
             case _:
                 pass
 
 
 def topics_are_exact(draft: Draft) -> Iterator[Finding]:
+    places: list[tuple[tuple[str | int, ...], str | None]] = []
     for i, device in draft.devices:
         for name, value in device.values.items():
-            if set(value.topic) & {"#", "+"}:
-                yield Finding(
-                    ("devices", i, "values", name, "topic"),
-                    f"topic '{value.topic[:60]}' has a wildcard; one value comes from one topic",
-                )
+            places += [(("devices", i, "values", name, key), getattr(value, key)) for key in ("topic", "minus_topic")]
+        for key in ("availability", "keepalive"):
+            section = getattr(device, key)
+            places += [] if section is None else [(("devices", i, key, "topic"), section.topic)]
+    for path, topic in places:
+        if topic is not None and set(topic) & {"#", "+"}:
+            yield Finding(path, f"topic '{topic[:60]}' has a wildcard; one value comes from one topic")
 
 
 def hosts_are_hosts(draft: Draft) -> Iterator[Finding]:
@@ -79,7 +85,7 @@ def hosts_are_hosts(draft: Draft) -> Iterator[Finding]:
     places: list[tuple[tuple[str | int, ...], str]] = [
         (("devices", i, "connection", "host"), device.connection.host)
         for i, device in draft.devices
-        if not isinstance(device.connection, ModbusRtu)
+        if not isinstance(device.connection, ModbusRtu | OpcUaServer | Virtual)
     ]
     places += [(("csms", "listen", "host"), draft.csms.listen.host)] if draft.csms else []
     places += [(("web", "host"), draft.web.host)] if draft.web else []
@@ -147,9 +153,11 @@ def guarding_meters(draft: Draft) -> Iterator[Finding]:
                 f"meter '{device.id}' measures {device.phases} phase, zone '{zone.id}' has {draft.grid.phases}",
             )
         missing = [
-            f"L{n}" for n in range(1, draft.phases + 1) if not {f"current_l{n}_a", f"power_l{n}_w"} & set(device.values)
+            f"L{n}"
+            for n in range(1, draft.phases + 1)
+            if not {f"current_l{n}_a", f"power_l{n}_w"} & {*device.values, *device.nodes}
         ]
-        if device.values and missing:
+        if (device.values or device.nodes) and missing:
             yield Finding(
                 ("devices", at, "values"),
                 f"meter '{device.id}' guards zone '{zone.id}' and gives no current or power of {', '.join(missing)}",

@@ -12,6 +12,7 @@ _KINDS = {
     "external_limits": "external limit",
     "scheduled_limits": "scheduled limit",
     "groups": "group",
+    "contacts": "contact",
 }
 
 

@@ -1,0 +1,130 @@
+"""One device behind a broker: what it said last, as a sample that may be believed or not."""
+
+from collections.abc import Iterable
+
+from adapters.mqtt.availability import Availability
+from adapters.mqtt.payload import number_in
+from adapters.quality import QualityCheck, Sample
+from adapters.trouble import Trouble
+from cem.config.models import Device
+from cem.config.mqtt_models import MqttValue
+from cem.core.state import Measurement
+
+_SLOW = ("voltage_", "energy_", "soc_")  # may come rarely; the age of a sample is that of its currents and powers
+
+Source = tuple[str, str | None]
+"""Topic and path of one number."""
+
+
+class MqttDevice:
+    """The latest numbers of a device, by value name.
+
+    Args:
+        device: Its section of the site file.
+        trouble: Where its outages are told.
+    """
+
+    def __init__(self, device: Device, trouble: Trouble) -> None:
+        self.device = device
+        self.trouble = trouble
+        self.latest: Measurement | None = None
+        self.values: dict[str, tuple[float, float]] = {}
+        self._numbers: dict[Source, tuple[float, float]] = {}
+        self._scales: dict[str, float] = {name: value.scale for name, value in device.values.items()}
+        self._sources: dict[str, tuple[Source, Source | None]] = {
+            name: (_plus(value), _minus(value)) for name, value in device.values.items()
+        }
+        self.topics = frozenset(topic for plus, minus in self._sources.values() for topic, _ in (plus, minus or plus))
+        self._check = QualityCheck(device)
+        self._coherent = len(self.topics) == 1
+        self.availability = None if device.availability is None else Availability(device.availability)
+        told = ", ".join(sorted(self.topics))
+        self.trouble.problem = f"{device.id}: nothing heard yet on {told} (retained messages do not count)"
+
+    def connected(self) -> None:
+        """To the broker, anew: whether the device lives is said again."""
+        if self.availability is not None:
+            self.availability.forget()
+
+    def heard(self, topic: str, payload: bytes, taken_s: float, *, retained: bool) -> None:
+        """A message on one of its topics."""
+        if self.availability is not None and self.availability.heard(topic, payload):
+            if self.availability.online is False:
+                self.values.clear()
+                self._numbers.clear()
+                self.trouble.bad(
+                    f"{self.device.id}: the broker says that it is offline ({topic}: {payload[:40].decode(errors='replace')}); "
+                    "check its power and its network"
+                )
+            return
+        if retained or topic not in self.topics:
+            return  # L10: said once, some time ago
+        if self.availability is not None and self.availability.online is False:
+            return
+        bad = self._read(topic, payload, taken_s)
+        if bad:
+            self.trouble.bad(f"{self.device.id}: {self._told(bad, topic, payload)}")
+        if not self.values:
+            return
+        outcome = self._check.judge(
+            Sample(
+                _age_from_s(self.values),
+                {name: number for name, (number, _) in self.values.items()},
+                coherent=self._coherent,
+            )
+        )
+        if isinstance(outcome, Measurement):
+            self.latest = outcome
+            if not bad:
+                self.trouble.good()
+        elif not bad:
+            self.trouble.bad(f"{self.device.id}: {outcome}")
+
+    def _read(self, topic: str, payload: bytes, taken_s: float) -> list[str]:
+        """Takes in what a payload says; the names of values that could not be read from it."""
+        bad = []
+        for name, (plus, minus) in self._sources.items():
+            here = [source for source in (plus, minus) if source is not None and source[0] == topic]
+            for source in here:
+                number = number_in(payload, source[1])
+                if number is None:
+                    self._numbers.pop(source, None)
+                    bad.append(name)
+                else:
+                    self._numbers[source] = (number, taken_s)
+            if here:
+                self._work_out(name, plus, minus)
+        return list(dict.fromkeys(bad))
+
+    def _work_out(self, name: str, plus: Source, minus: Source | None) -> None:
+        first = self._numbers.get(plus)
+        second = (0.0, first[1] if first else 0.0) if minus is None else self._numbers.get(minus)
+        if first is None or second is None:
+            self.values.pop(name, None)
+            return
+        self.values[name] = ((first[0] - second[0]) * self._scales[name], min(first[1], second[1]))
+
+    def _told(self, bad: Iterable[str], topic: str, payload: bytes) -> str:
+        sources = self._sources
+        names = ", ".join(
+            f"{name} ({' - '.join(s[1] or 'a plain number' for s in sources[name] if s and s[0] == topic)})"
+            for name in bad
+        )
+        seen = payload[:60].decode(errors="replace")
+        return f"cannot read {names} from topic {topic}, which says {seen!r}; check topic and path in the site file"
+
+
+def _plus(value: MqttValue) -> Source:
+    return value.topic, value.path
+
+
+def _minus(value: MqttValue) -> Source | None:
+    if value.minus_topic is None and value.minus_path is None:
+        return None
+    return value.minus_topic or value.topic, value.minus_path or value.path
+
+
+def _age_from_s(values: dict[str, tuple[float, float]]) -> float:
+    """A sample is as old as the oldest current or power in it: one phase that fell silent makes all of it old."""
+    fast = [taken_s for name, (_, taken_s) in values.items() if not name.startswith(_SLOW)]
+    return min(fast) if fast else max(taken_s for _, taken_s in values.values())

@@ -1,0 +1,45 @@
+"""Keys of a site file that are about digital inputs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cem.config.basics import Identifier, PositiveS, PowerW, Section
+from cem.config.mqtt_models import MqttAvailability, MqttBroker
+
+
+class ContactSection(Section):
+    """A digital input that takes power from our EVSEs: load shedding, island or backup mode, ripple control."""
+
+    id: Identifier = Field(description="Name of the contact, shown as the source of what it binds.")
+    kind: Literal["load_shed", "island", "ripple_control"] = Field(
+        description="load_shed (fire alarm, generator) and island (backup mode): our EVSEs to 0 A. ripple_control: to limit_w."
+    )
+    zone: Identifier | None = Field(None, description="Where it acts; root where left out.")
+    connection: MqttBroker = Field(description="How it is reached.")
+    topic: str = Field(min_length=1, description="Topic of its state, without wildcards.")
+    path: str | None = Field(None, description="Dotted path into a JSON payload; left out where it is a plain word.")
+    closed: str = Field("true", description="What is said there while it is closed; case does not matter.")
+    open: str = Field("false", description="What is said there while it is open.")
+    active_when: Literal["closed", "open"] = Field(
+        description="When it acts. A circuit that opens to act (open) shows a broken wire by acting."
+    )
+    missing: Literal["active", "inactive"] = Field(
+        "active", description="How it counts while it cannot be read: broker or device away, or silent."
+    )
+    availability: MqttAvailability | None = Field(
+        None, description="Last will of its device; with it the state need not be repeated and may be retained."
+    )
+    repeated_s: PositiveS = Field(
+        30, description="Without availability: it says its state at least this often, or it cannot be read."
+    )
+    lost_after_s: PositiveS = Field(5, le=300, description="It counts as missing after it could not be read this long.")
+    release_delay_s: float = Field(
+        60, ge=0, le=3600, description="It goes on acting for so long after it was released, against chatter."
+    )
+    limits: Literal["load", "import", "generation", "export"] = Field(
+        "load", description="ripple_control: what limit_w bounds."
+    )
+    limit_w: PowerW | None = Field(
+        None, description="ripple_control: the power that is left. Several steps are several contacts."
+    )

@@ -1,0 +1,50 @@
+"""Keys of a site file that are about OPC UA servers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cem.config.basics import PositiveS, Section
+
+
+class OpcUaServer(Section):
+    """An OPC UA server."""
+
+    kind: Literal["opcua"] = Field(description="Which protocol.")
+    endpoint: str = Field(pattern=r"^opc\.tcp://", description="Address, opc.tcp://HOST:PORT/PATH.")
+    namespace_uri: str | None = Field(None, description="Namespace of the nodes; resolved at every connect.")
+    security: Literal["none", "sign", "sign_and_encrypt"] = Field(
+        "none", description="Whether messages are signed and encrypted. Then the server's certificate must be trusted."
+    )
+    policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] = Field(
+        "Basic256Sha256", description="How, with sign or sign_and_encrypt."
+    )
+    username: str | None = Field(None, description="Left out for an anonymous session.")
+    password: str | None = Field(None, description="Give it by !secret or !env.")
+    certificate_file: str | None = Field(
+        None, description="Our user's certificate (PEM or DER), where the server knows users by certificate."
+    )
+    key_file: str | None = Field(None, description="The key to it (PEM).")
+    pki_folder: str = Field(
+        "var/opcua",
+        description="Folder with own/ (this controller's certificate, made at the first use), trusted/ (server "
+        "certificates or those of their CA) and rejected/.",
+    )
+    publishing_interval_s: PositiveS = Field(0.5, description="How often the server reports changes.")
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """What devices behind the same connection have in common: every setting."""
+        return tuple(self.model_dump().items())
+
+
+class OpcUaValue(Section):
+    """Where one value is found on the server."""
+
+    node: str = Field(
+        min_length=1, description="NodeId (`i=`, `s=` ..., with or without ns) or browse path (`Objects/Meter/L1`)."
+    )
+    scale: float = Field(
+        1.0,
+        description="Multiplied with the value (kW and kWh: 1000, mA: 0.001); a negative number turns the sign.",
+    )
