@@ -81,10 +81,10 @@ class Control:
         resumed_a: Setpoints that stations may still hold from before a restart.
         wishes: Modes and targets that people ask for.
         resources: Batteries and inverters; ``None``: their envelopes are only shown.
+        contacts: Digital inputs.
     """
 
     def __init__(
-        contacts: Digital inputs.
         self,
         plan: Plan,
         clock: Clock,
@@ -100,10 +100,10 @@ class Control:
         record: Callable[[int, SiteState, EngineMemory, Decision | None], None] | None = None,
         wishes: Wishes | None = None,
         resources: ResourceControl | None = None,
+        contacts: Contacts | None = None,
     ) -> None:
         self._plan = plan
         self._clock = clock
-        contacts: Contacts | None = None,
         self._fields = tuple(fields)
         self._stations = stations
         self._states = states
@@ -112,10 +112,10 @@ class Control:
         self._record = record
         self._wishes = wishes
         self._resources = resources
+        self._contacts = contacts
         self._cycle_s = cycle_s
         self._ids = tuple(evse.evse_id for evse in plan.site.evses)
         grants = np.array([(resumed_a or {}).get(i, 0.0) for i in self._ids], dtype=np.float64)
-        self._contacts = contacts
         self._memory = EngineMemory.none(plan, np.floor(np.minimum(grants, plan.max_a)))
         self._channels = [(channel, self._resume(channel)) for channel in channels]
         self._saved_s: dict[str, float] = {}
