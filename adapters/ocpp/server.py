@@ -111,6 +111,7 @@ class OcppServer:
             primary_id=self._upstreams[PRIMARY].id if PRIMARY in self._upstreams else "",
             observers={name: frozenset(up.allow) for name, up in self._upstreams.items() if name != PRIMARY},
             on_rejected=csms.on_rejected,
+            allowed_hosts=frozenset(csms.allowed_hosts),
             offline_authorization=csms.offline_authorization,
             on_csms_loss=csms.on_csms_loss,
             profile_duration_s=csms.profile_duration_s,

@@ -8,6 +8,7 @@ from cem.csms.authorization import OnRejected
 from cem.csms.commands import Commands
 from cem.csms.dialect import Dialect
 from cem.csms.facts import start_key
+from cem.csms.filter import Filter
 from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
@@ -33,6 +34,7 @@ class Clouds:
         out: Where actions go.
         new_id: Makes message ids.
         shared: Room and pace.
+        policy: What no CSMS may do.
 
     Attributes:
         dialect: What the station speaks, or last spoke.
@@ -49,6 +51,7 @@ class Clouds:
         out: list[Action],
         new_id: Callable[[], str],
         shared: Shared,
+        policy: Filter,
     ) -> None:
         self._station_id = station_id
         self._on_rejected = on_rejected
@@ -56,6 +59,7 @@ class Clouds:
         self._down = down
         self._out = out
         self._new_id = new_id
+        self._policy = policy
         self.dialect: Dialect | None = None
         self.station_here = False
         running = picture.transactions.open.keys()
@@ -122,7 +126,7 @@ class Clouds:
                     waiting.done(frame, now)
                 else:
                     uplink.late(frame, now)
-            case Kind.SEND | Kind.RESULT_ERROR if not uplink.leg.observes:
+            case Kind.SEND | Kind.RESULT_ERROR if not uplink.leg.observes and self._policy.send(frame):
                 self._out.append(SendDown(frame.text))
             case _:
                 pass
@@ -139,6 +143,10 @@ class Clouds:
         if dialect is None:
             self._up(leg.name, error(frame.message_id, "GenericError", "station is not connected"))
             return False
+        refused = self._policy.answer(frame, now)
+        if refused is not None:
+            self._up(leg.name, refused)
+            return False
         answered = commands.answer(frame, dialect, uplink.ids, now)
         if answered is not None:
             text, told = answered
@@ -148,10 +156,11 @@ class Clouds:
             return True
 
         def done(answer: Frame | None, _now: Now) -> None:
-            text = answer.text if answer is not None else error(frame.message_id, "GenericError", "station is silent")
+            silent = error(frame.message_id, "GenericError", "station is silent")
+            text = self._policy.returned(frame, answer) if answer is not None else silent
             self._up(leg.name, text)
 
-        text = commands.forward(frame, dialect, uplink.ids, now)
+        text = self._policy.forward(frame, commands.forward(frame, dialect, uplink.ids, now))
         waiting = Waiting(frame.message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, done, foreign=True)
         waiting.deadline_s = now.s + CALL_TIMEOUT_S
         if not self.station_here or self._down.waits_for(frame.message_id) or not self._down.push(waiting):

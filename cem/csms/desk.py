@@ -12,6 +12,7 @@ from cem.csms.moment import Now
 from cem.csms.observers import Observers
 from cem.csms.picture import Picture
 from cem.csms.records import Registration
+from cem.csms.settings import Settings
 from cem.csms.thinning import signed
 from cem.csms.uplink import Uplink, fingerprint
 
@@ -32,6 +33,7 @@ class Desk:
         out: Where actions go.
         next_transaction_id: Makes transaction ids for 1.6, unique and persisted.
         accept: Called when a boot was accepted, after its answer.
+        settings: What the cloud believes to have set.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Desk:
         out: list[Action],
         next_transaction_id: Callable[[], int],
         accept: Callable[[Dialect, Now], None],
+        settings: Settings,
     ) -> None:
         self._station_id = station_id
         self._upstream = upstream
@@ -55,6 +58,7 @@ class Desk:
         self._out = out
         self._next_transaction_id = next_transaction_id
         self._accept = accept
+        self._settings = settings
         self._asked_again: dict[str, list[str]] = {}
         self.registration: Registration | None = None
 
@@ -74,6 +78,12 @@ class Desk:
                 return
         else:
             self._observers.see(frame, fact, now)
+        if self._upstream and self._settings.drops(frame, fact):
+            if kind is not None and told_id is not None:
+                self._observers.keep(frame, kind, told_id, dialect, now)
+            self._learn(fact, now)
+            self._reply(frame, fact, dialect, now, told_id)
+            return
         # Order (C4); and what a cloud has refused to hear the start of stays together.
         waits = isinstance(fact, TransactionTold) and (
             len(self._uplink.journal) > 0 or self._uplink.journal.parks(told_id)

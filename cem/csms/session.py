@@ -13,6 +13,7 @@ from cem.csms.commands import Commands
 from cem.csms.desk import Desk
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.facts import Booted
+from cem.csms.filter import Filter
 from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
 from cem.csms.keeper import Keeper
 from cem.csms.lane import Lane, Priority, Waiting
@@ -20,6 +21,8 @@ from cem.csms.moment import Now
 from cem.csms.pace import Shared
 from cem.csms.picture import Picture
 from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Registration
+from cem.csms.settings import NAME as SETTINGS
+from cem.csms.settings import Settings
 from cem.csms.uplink import Leg
 from cem.csms.versions import DIALECTS, dialect_of
 from cem.csms.waiting import describe
@@ -43,6 +46,7 @@ class Options:
     primary_id: str = "cloud"
     observers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     on_rejected: OnRejected = "finish"
+    allowed_hosts: frozenset[str] = frozenset()
     offline_authorization: Policy = "known"
     on_csms_loss: str = "keep"
     profile_duration_s: float = 120
@@ -91,13 +95,24 @@ class StationSession:
             self._down, self.picture, self._out, new_id, self._proven,
         )  # fmt: skip
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
+        self._settings = Settings(station_id, self._out)
+        policy = Filter(station_id, options.allowed_hosts, self._settings, self._out)
         self.clouds = Clouds(
-            station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared or Shared()
+            station_id,
+            legs,
+            options.on_rejected,
+            self.picture,
+            self._down,
+            self._out,
+            new_id,
+            shared or Shared(),
+            policy,
         )
         self._desk = Desk(
             station_id, options.upstream, self.picture, self.clouds.primary, self.clouds.observers,
             Authorization(options.offline_authorization, standalone=not options.upstream),
             self._out, next_transaction_id, lambda dialect, now: self._accept(dialect, now, booted=True),
+            self._settings,
         )  # fmt: skip
         self.commands = Commands(station_id, evses, nominal_v, self.keeper, self.picture, self.clouds.holds, self._out)
 
@@ -118,6 +133,7 @@ class StationSession:
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
         self.picture.restore(open_sessions, now.s)
         self.clouds.restore(journal, id_maps)
+        self._settings.restore(remembered(SETTINGS))
         if registration is not None and self._options.upstream:
             self._dialect = self.clouds.dialect = dialect_of(registration.ocpp_version)
             if self._dialect is not None:
