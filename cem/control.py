@@ -31,6 +31,9 @@ CHANNEL_SAVE_S = 60.0
 
 TIMED_CYCLES = 3600
 
+FIRST_SAMPLES_S = 5.0
+"""Shorter than the time after which a silent meter is lost (8 s at least)."""
+
 
 class StateStore(Protocol):
     """Small persisted values, by name."""
@@ -116,7 +119,7 @@ class Control:
         self._cycle_s = cycle_s
         self._ids = tuple(evse.evse_id for evse in plan.site.evses)
         grants = np.array([(resumed_a or {}).get(i, 0.0) for i in self._ids], dtype=np.float64)
-        self._memory = EngineMemory.none(plan, np.floor(np.minimum(grants, plan.max_a)))
+        self._memory = EngineMemory.none(plan, np.floor(np.minimum(grants, plan.max_a)), clock.monotonic_s())
         self._channels = [(channel, self._resume(channel)) for channel in channels]
         self._saved_s: dict[str, float] = {}
         self._health: dict[str, MeterHealth] = {}
@@ -129,7 +132,12 @@ class Control:
         self._news.set()
 
     async def run(self) -> None:
-        """Cycle until cancelled, aligned to the period; a late cycle is skipped, never queued."""
+        """Cycle until cancelled, aligned to the period; a late cycle is skipped, never queued.
+
+        The first cycle waits a moment for the meters that guard zones: stations still hold what they had, and a cut
+        to the fallback for want of a first sample would pause cars for nothing.
+        """
+        await self._first_samples()
         while True:
             self._news.clear()
             self.step()
@@ -143,6 +151,14 @@ class Control:
                         await self._news.wait()
                 except TimeoutError:
                     pass
+
+    async def _first_samples(self) -> None:
+        guarding = {meter.meter_id for meter in self._plan.zones.meters if meter is not None}
+        until_s = self._clock.monotonic_s() + FIRST_SAMPLES_S
+        while self._clock.monotonic_s() < until_s:
+            if guarding <= {name for field in self._fields for name in field.measurements()}:
+                return
+            await asyncio.sleep(NEWS_SPACING_S)
 
     def step(self) -> Cycle:
         """One cycle: snapshot, decide, apply, record."""

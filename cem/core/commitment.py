@@ -228,10 +228,12 @@ def in_flight_a(
 ) -> Floats:
     """``(n,)`` how much more than its last report an EV may be drawing because it was just raised.
 
-    Lasts until it had time to follow and to report; then a draw that shows on no report is other load.
+    Lasts until it had time to follow and to report; then a draw that shows on no report is other load. Counted from
+    the lower of the last two reports, as that is what is subtracted from a meter read before the last.
     """
     flying = now_s - raised_s <= memory.reacts_within_s(timings) + reports.interval_s
-    return np.where(flying, np.maximum(setpoint_a - np.nan_to_num(reports.highest(now_s)), 0.0), 0.0)
+    reported = np.nan_to_num(np.minimum(reports.highest(now_s), np.max(reports.before_a, axis=1)))
+    return np.where(flying, np.maximum(setpoint_a - reported, 0.0), 0.0)
 
 
 def appetite_a(memory: Commitment, reports: Reports, min_a: Floats, max_a: Floats, now_s: float) -> Floats:

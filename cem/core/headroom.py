@@ -122,7 +122,8 @@ def zone_limits(
         timings: Hold-off and peak hold.
     """
     now_s, reports = state.now_s, draws.reports
-    ours_now = np.nan_to_num(plan.wiring.on_grid(np.where(reports.fresh(now_s)[:, None], reports.last_a, 0.0)))
+    # a report that grows old is no movement of ours, by which a meter could be found frozen or turned
+    ours_now = np.nan_to_num(plan.wiring.on_grid(np.nan_to_num(reports.last_a)))
     ours_a = plan.in_zones(ours_now)
     meters, health = _judge_meters(plan, state, ours_a.sum(axis=1), memory.meters, timings)
     window = windows(plan, reports, timings, now_s)
@@ -145,7 +146,8 @@ def zone_limits(
     peaks = memory.peaks.at(now_s)
     known = peaks.within(window)
     flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
-    likely = np.where(np.isfinite(known), np.maximum(strict - flight, np.minimum(strict, known)), strict)
+    # after a start nothing is known yet, and what stations still hold from before it is in flight
+    likely = np.maximum(strict - flight, np.minimum(strict, np.where(np.isfinite(known), known, 0.0)))
     peaks.take(likely)
     other = peaks.within(window)
     power_w = np.array(
