@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from adapters.ocpp.buckets import Bucket, source
 from adapters.ocpp.door import Door
@@ -349,6 +350,8 @@ class OcppServer:
                     text = f"{who} sends more than {FRAME_RATE:g} frames a second; it is slowed down to that"
                     self._tell_once("station_flood", who, text)
                     await asyncio.sleep(wait_s)
+                    if socket.state is not State.OPEN:
+                        break  # what a flood left behind is not worked off; it was not acknowledged
                 if not isinstance(message, str):
                     self._bad(link.session.station_id, "a binary frame")
                     await socket.close(1003, "text frames only")
