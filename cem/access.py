@@ -108,6 +108,7 @@ class Access:
         self._path = None if directory is None else directory / FILE
         self._stamp: tuple[int, int] | None = None
         self._kept: Mapping[str, Mapping[str, Any]] = _EMPTY
+        self._told: Mapping[str, Mapping[str, Any]] | None = None
 
     def _read(self) -> Mapping[str, Mapping[str, Any]]:
         if self._path is None:
@@ -125,6 +126,22 @@ class Access:
                 self._kept = load(self._path)
                 self._stamp = stamp
         return self._kept
+
+    def changes(self) -> list[str]:
+        """What commands changed since the last call, for people."""
+        kept, known = self._read(), self._told
+        self._told = kept
+        if known is None or kept is known:
+            return []
+        words = {"rejected": "rejection of", "credentials": "password of", "tags": "tag"}
+        found = []
+        for section, what in words.items():
+            for name in sorted(kept[section].keys() | known[section].keys()):
+                before, after = known[section].get(name), kept[section].get(name)
+                if before != after:
+                    verb = "set" if before is None else "removed" if after is None else "changed"
+                    found.append(f"{what} {name[:12] if section == 'tags' else name} {verb} by command")
+        return found
 
     def rejected(self, station_id: str) -> bool:
         """Somebody said that this station does not belong here."""

@@ -107,7 +107,7 @@ async def _serve(loaded: LoadedSite) -> int:
 
     def on_event(event: Event) -> None:
         log.info("%s", event.text)
-        store.add_event(event)
+        store.note(event)
 
     def on_cycle(cycle: Cycle) -> None:
         troubles = [f"{device}: {text}" for field in fields for device, text in sorted(field.problems().items())]

@@ -44,8 +44,8 @@ MOST_TOLD = 1000
 FRAME_RATE, FRAME_BURST = 50.0, 300.0
 """Frames a second of one connection; each 8 kB count as one more (fault S13)."""
 WAITING_RATE, WAITING_BURST = 2.0, 20.0
-REFRESH_S = 30.0
-"""How often renewed certificates are looked for."""
+REFRESH_S = 5.0
+"""How often renewed certificates and decisions by command are looked for."""
 
 
 def _kept(store: StationStore, station_id: str, name: str) -> Any:
@@ -259,6 +259,8 @@ class OcppServer:
 
     async def _renew(self) -> None:
         while True:
+            for text in self._access.changes():
+                self._emit("access_changed", "csms", text)
             await asyncio.sleep(REFRESH_S)
             problem = None if self._tls is None else self._tls.refresh()
             if problem is not None:

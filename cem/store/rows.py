@@ -12,6 +12,7 @@ from typing import Any
 from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, kept_key
 from cem.errors import CemError
 from cem.ports import Event, Grant, Record, Registration, SessionUpdate
+from cem.store import audit
 from cem.store.queue import QUEUE_SCHEMA, apply_queue_record
 from cem.store.sessions import Session, fold
 
@@ -31,12 +32,9 @@ CREATE TABLE IF NOT EXISTS session (
 );
 CREATE INDEX IF NOT EXISTS session_open ON session (open) WHERE open = 1;
 CREATE INDEX IF NOT EXISTS session_updated ON session (updated_utc);
-CREATE TABLE IF NOT EXISTS audit (
-    at_utc TEXT NOT NULL, at_s REAL NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
-    data TEXT NOT NULL
-);
 CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+    + audit.SCHEMA
     + QUEUE_SCHEMA
 )
 
@@ -109,18 +107,15 @@ def apply_entry(connection: sqlite3.Connection, entry: Entry) -> None:
                 after[name] = after[name] and after[name].isoformat()
             connection.execute(_UPSERT_SESSION, tuple(after[name] for name in SESSION_COLUMNS))
         case Event():
-            connection.execute(
-                "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
-                (entry.at_utc.isoformat(), entry.at_s, entry.code, entry.subject, entry.text, json.dumps(entry.data)),
+            data = json.dumps(entry.data)
+            audit.append(
+                connection, (entry.at_utc.isoformat(), entry.at_s, entry.code, entry.subject, entry.text, data)
             )
         case Kept():
             key = kept_key(entry.station_id, entry.name)
             connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (key, entry.text))
         case Noted():
-            connection.execute(
-                "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
-                (entry.at_utc.isoformat(), 0.0, entry.code, entry.station_id, entry.text, "{}"),
-            )
+            audit.append(connection, (entry.at_utc.isoformat(), 0.0, entry.code, entry.station_id, entry.text, "{}"))
         case JournalEntry() | JournalMark() | IdMap():
             apply_queue_record(connection, entry)
         case State():
@@ -144,14 +139,14 @@ def contents_after(contents: Contents, entries: Sequence[Entry]) -> Contents:
     )
 
 
-def drop_oldest(connection: sqlite3.Connection, sessions: int, audit: int) -> None:
+def drop_oldest(connection: sqlite3.Connection, sessions: int, audited: int) -> None:
     """Keep at most so many closed sessions and events; open sessions are never dropped."""
     connection.execute(
         "DELETE FROM session WHERE open = 0 AND updated_utc < "
         "(SELECT updated_utc FROM session ORDER BY updated_utc DESC LIMIT 1 OFFSET ?)",
         (sessions,),
     )
-    connection.execute("DELETE FROM audit WHERE rowid <= (SELECT max(rowid) FROM audit) - ?", (audit,))
+    audit.drop_oldest(connection, audited)
 
 
 def load(connection: sqlite3.Connection, ids_below: int) -> Contents:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 from cem.errors import CemError
 from cem.ports import Event, Grant, IdMap, JournalEntry, Record, Registration
+from cem.store.audit import AUDITED
 from cem.store.files import disk_used_percent, prepare_directory, take_lock
 from cem.store.history import History, read_rollups
 from cem.store.ledger import Ledger
@@ -106,6 +108,16 @@ class Store:
         with self._wake:
             self._recent.append(event)
         await self._commit((event,))
+
+    def note(self, event: Event) -> None:
+        """Note an event, one of security in the audit; never waits."""
+        if event.code not in AUDITED:
+            self.add_event(event)
+            return
+        with self._wake:
+            self._recent.append(event)
+        with contextlib.suppress(CemError):  # what is wrong with the disk is told by ``problems``
+            self._enqueue(_Job((event,)))
 
     async def _commit(self, entries: Sequence[Entry]) -> None:
         job = _Job(entries)

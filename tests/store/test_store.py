@@ -236,7 +236,7 @@ async def test_i11_the_oldest_closed_sessions_are_dropped_and_open_ones_never(tm
         await store.commit([update("meter" if n == 0 else "stop", 1.0, minute=n, session=f"s{n}")])
     store.close()
     with sqlite3.connect(tmp_path / "var" / "ledger.db") as connection:
-        drop_oldest(connection, sessions=3, audit=3)
+        drop_oldest(connection, sessions=3, audited=3)
     connection.close()
     store = Store(tmp_path / "var")
     assert {s.session_id for s in store.sessions()} == {"s0", "s6", "s7", "s8", "s9"}
