@@ -63,6 +63,7 @@ class EngineMemory:
         committed: What they may draw.
         setpoint_a: Last setpoint of each EVSE.
         raised_s: When it was last raised.
+        wish_s: Since when its share has been above its setpoint; inf where it is not.
         paused_s: When a running transaction was last paused; -inf where it was not.
         began_s: When the present transaction began, NaN outside one.
         reason: What bound it in the last cycle.
@@ -79,6 +80,7 @@ class EngineMemory:
     committed: Commitment
     setpoint_a: Floats
     raised_s: Floats
+    wish_s: Floats
     paused_s: Floats
     began_s: Floats
     reason: Ints
@@ -108,6 +110,7 @@ class EngineMemory:
             Commitment.worst(plan.max_a),
             np.zeros(n) if resumed_a is None else resumed_a,
             never if resumed_a is None else np.where(resumed_a > 0, now_s + RECONNECT_S, -np.inf),
+            -never,
             never,
             np.full(n, np.nan),
             np.full(n, -1, dtype=np.int64),

@@ -10,6 +10,7 @@ import numpy as np
 from cem.core import commitment, phases, rotation
 from cem.core.allocation import Request, Shares, raise_within
 from cem.core.asks import who_asks
+from cem.core.commitment import Commitment
 from cem.core.cycle import NO_ROW, Decision, EngineMemory, Plan
 from cem.core.explain import crowded_row, in_line, reasons
 from cem.core.headroom import Draws, Envelopes, zone_limits
@@ -17,10 +18,14 @@ from cem.core.modes import spare
 from cem.core.reasons import Reason
 from cem.core.state import SiteState
 from cem.core.supply import bound_resources, choose_phases, supply
-from cem.core.topology import Floats, Topology
+from cem.core.topology import Bools, Floats, Topology
 from cem.core.unbalance import share_balanced
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
+
+
+WORTH_A, STOOD_S = 2.0, 20.0
+"""A raise is worth a command when it gains so much, reaches all the EV can take, or its room stood so long."""
 
 
 def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision, EngineMemory]:
@@ -83,10 +88,13 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         plan.zones.unbalance_scope,
         envelopes.balance,
     )
-    setpoint, allowed = _may_send(plan, memory, shares, counted, envelopes, now_s)
+    wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
+    memory = replace(memory, wish_s=wish_s)
+    setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, envelopes, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
     online = np.array([e.online for e in state.evses], dtype=np.bool_)
     setpoint = np.where(online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
+    setpoint = np.where(_let_run(plan, state, committed, counted, room_a, setpoint), np.floor(plan.max_a), setpoint)
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
     occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
     left_a = room_a - counted.wired.load(occupied)
@@ -132,6 +140,22 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     )
 
 
+def _let_run(
+    plan: Plan, state: SiteState, committed: Commitment, counted: Topology, room_a: Floats, setpoint: Floats
+) -> Bools:
+    """``(n,)`` charging EVSEs that cannot be held: all they can draw is reserved anyway, so they may have it.
+
+    Where even that does not fit, they are asked to pause. One that ignores its limits is told to pause in any case.
+    """
+    unheld = np.array([e.online and e.charging and e.fault is not None for e in state.evses], dtype=np.bool_)
+    unheld &= ~committed.deaf
+    if not unheld.any():
+        return unheld
+    drawn = np.where(unheld, np.maximum(committed.committed_a, plan.max_a), np.maximum(committed.committed_a, setpoint))
+    fits: Bools = crowded_row(counted, np.zeros(plan.topology.n), room_a - counted.wired.load(drawn)) == NO_ROW
+    return unheld & fits
+
+
 def _note_transactions(memory: EngineMemory, state: SiteState) -> EngineMemory:
     """A new transaction starts without the past of the one before."""
     began = np.array(
@@ -145,6 +169,7 @@ def _may_send(
     plan: Plan,
     memory: EngineMemory,
     shares: Shares,
+    most_a: Floats,
     counted: Topology,
     envelopes: Envelopes,
     now_s: float,
@@ -158,7 +183,11 @@ def _may_send(
     had, target = memory.setpoint_a, shares.current_a
     start = np.minimum(had, target)
     step_a = max(timings.raise_rate_a_per_s * timings.raise_interval_s, 1.0)
-    may_rise = (target > had) & (now_s - memory.raised_s >= timings.raise_interval_s)
+    # one command at a time: none before the EV had its own time to follow the last (fault S6)
+    window_s = np.fmax(memory.committed.reaction_s, timings.raise_interval_s)
+    settled = now_s - np.maximum(memory.raised_s, memory.committed.changed_s) >= window_s
+    worth = (target - had >= WORTH_A) | (target >= most_a) | (had == 0) | (now_s - memory.wish_s >= STOOD_S)
+    may_rise = (target > had) & worth & (settled | (had == 0))
     ceiling = np.maximum(start + step_a, plan.min_a)
     allowed = np.where(may_rise, np.minimum(target, ceiling), start)
     setpoint = raise_within(
