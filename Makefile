@@ -6,6 +6,8 @@ ARGS ?=
 SITE ?= site_configs/home.yaml
 ONLY ?=
 JSON ?=
+# Most tests wait for real sockets: two at a time, a file on one worker.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: install dev system demo run test check bench soak clean
 install: $(VENV)/.installed
@@ -36,10 +38,10 @@ check: dev system
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not soak" $(ARGS)
+	$(PYTEST) -m "not soak" $(ARGS)
 
 test: dev system
-	$(BIN)/pytest -m "not soak" $(ARGS)
+	$(PYTEST) -m "not soak" $(ARGS)
 
 bench: dev
 	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
