@@ -157,6 +157,8 @@ async def _serve(loaded: LoadedSite) -> int:
         events=store.events,
         version=metadata.version("cem-site-controller"),
         wish=wishes.hand_in if _control_allowed(file.web) else None,
+        queue=store.queue,
+        retry_queue=partial(loop.call_soon_threadsafe, stations.retry_refused) if _control_allowed(file.web) else None,
     )
     outward = _outward(file, view, wishes, clock)
     stop = asyncio.Event()

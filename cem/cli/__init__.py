@@ -30,6 +30,11 @@ COMMANDS = {
 }
 GROUPS = {
     "sessions": {"list": "cem.cli.ask:sessions_list"},
+    "queue": {
+        "list": "cem.cli.queue:queue_list",
+        "retry": "cem.cli.queue:queue_retry",
+        "export": "cem.cli.queue:queue_export",
+    },
     "device": {
         "list": "cem.cli.device:device_list",
         "read": "cem.cli.device:device_read",
@@ -38,7 +43,11 @@ GROUPS = {
         "write": "cem.cli.device:device_write",
     },
 }
-_GROUP_HELP = {"sessions": "Charging sessions on record.", "device": "Field devices, asked without the controller."}
+_GROUP_HELP = {
+    "sessions": "Charging sessions on record.",
+    "queue": "What upstream CSMSs have not heard yet.",
+    "device": "Field devices, asked without the controller.",
+}
 
 
 def main() -> None:

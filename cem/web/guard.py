@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PREFIXES = ("/api/", "/_nicegui/", "/_nicegui_ws/")
+_ASKED = frozenset({"/api/v1/queue/retry", "/api/v1/queue/export"})
 _PATHS = frozenset({"/", "/healthz", "/favicon.ico"})
 
 _HEADERS = {
@@ -42,8 +43,9 @@ class Guard:
             await JSONResponse({"detail": "not found"}, 404)(scope, receive, send)
             return
         reads = scope["method"] in {"GET", "HEAD"}
-        wishes = scope["method"] == "POST" and path.startswith("/api/v1/evses/") and path.endswith("/wish")
-        if not reads and not wishes and not path.startswith("/_nicegui_ws/"):
+        wish = path.startswith("/api/v1/evses/") and path.endswith("/wish")
+        asks = scope["method"] == "POST" and (wish or path in _ASKED)
+        if not reads and not asks and not path.startswith("/_nicegui_ws/"):
             await JSONResponse({"detail": "this address only reads"}, 405, {"Allow": "GET, HEAD"})(scope, receive, send)
             return
         if path == "/" and not self._has_room():

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -17,6 +17,7 @@ from cem.store import Session
 from cem.web.api import Events, Sessions, make_router
 from cem.web.guard import Guard
 from cem.web.page import PageData, has_room, serve_page
+from cem.web.queue import ReadQueue, make_queue_router, no_queue
 from cem.web.snapshot import SnapshotCell
 from cem.web.wish import HandIn, make_wish_router
 
@@ -54,6 +55,8 @@ class WebServer:
         events: Events = _no_events,
         version: str = "",
         wish: HandIn | None = None,
+        queue: ReadQueue = no_queue,
+        retry_queue: Callable[[], object] | None = None,
     ) -> None:
         """Prepare; nothing is bound before ``start``.
 
@@ -67,11 +70,17 @@ class WebServer:
             events: Latest events, at most so many; thread-safe, quick.
             version: Of the product.
             wish: Takes wishes for EVSEs; ``None``: nobody may wish anything here.
+            queue: What upstream CSMSs have not heard.
+            retry_queue: Has what they refused told again, from any thread; ``None``: nobody may ask for that here.
         """
         self.port = port
         self._host = host
         self._data = PageData(view, site_name, cycle_s, events)
-        routers = (make_wish_router(wish, view.knows), make_router(view, cycle_s, sessions, events))
+        routers = (
+            make_wish_router(wish, view.knows),
+            make_queue_router(queue, retry_queue),
+            make_router(view, cycle_s, sessions, events),
+        )
         self._app = self._make_app(routers, version)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
