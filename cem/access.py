@@ -19,6 +19,8 @@ from typing import Any
 from cem.errors import CemError
 
 FILE = "access.json"
+MOST_REJECTED = 1000
+MOST_TAGS = 20_000
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 _HEX_KEY = 40
 """OCPP 1.6 security whitepaper A00: an AuthorizationKey of 20 bytes, configured as 40 hexadecimal digits."""

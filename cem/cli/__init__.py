@@ -42,11 +42,27 @@ GROUPS = {
         "test": "cem.cli.device:device_test",
         "write": "cem.cli.device:device_write",
     },
+    "station": {
+        "list": "cem.cli.station:station_list",
+        "approve": "cem.cli.station:station_approve",
+        "reject": "cem.cli.station:station_reject",
+        "set-password": "cem.cli.station:station_set_password",
+    },
+    "pki": {
+        "init": "cem.cli.pki:pki_init",
+        "issue": "cem.cli.pki:pki_issue",
+        "revoke": "cem.cli.pki:pki_revoke",
+        "list": "cem.cli.pki:pki_list",
+    },
+    "audit": {"list": "cem.cli.audit:audit_list", "verify": "cem.cli.audit:audit_verify"},
 }
 _GROUP_HELP = {
     "sessions": "Charging sessions on record.",
     "queue": "What upstream CSMSs have not heard yet.",
     "device": "Field devices, asked without the controller.",
+    "station": "Who waits, who belongs here, and passwords.",
+    "pki": "The site's own CA for station certificates.",
+    "audit": "Events of security, and whether their record is whole.",
 }
 
 

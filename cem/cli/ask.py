@@ -23,9 +23,9 @@ MISSING = "-"
 
 def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
     """Show zones and charging points as they are now."""
-    site = _get(url, "/api/v1/site")
+    site = get(url, "/api/v1/site")
     if json_output:
-        _print_json(site)
+        print_json(site)
         return
     console = Console(highlight=False)
     zones = Table(title="Zones (A per phase)", title_justify="left")
@@ -65,9 +65,9 @@ def why(
     json_output: AsJson = False,
 ) -> None:
     """Say why a charging point gets what it gets."""
-    found = _get(url, f"/api/v1/evses/{evse}/why")
+    found = get(url, f"/api/v1/evses/{evse}/why")
     if json_output:
-        _print_json(found)
+        print_json(found)
         return
     console = Console(highlight=False)
     console.print(Text(f"{evse}: {_why(found) or 'nothing limits it now'}"))
@@ -88,9 +88,9 @@ def why(
 
 def events(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:
     """Show what happened, latest first."""
-    found = _get(url, "/api/v1/events", limit)["events"]
+    found = get(url, "/api/v1/events", limit)["events"]
     if json_output:
-        _print_json(found)
+        print_json(found)
         return
     for event in found:
         print(f"{event['at_utc'][:19]}Z  {event['code']:<18} {event['subject']}: {event['text']}")
@@ -100,9 +100,9 @@ def events(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = Fals
 
 def sessions_list(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:
     """Show charging sessions, latest first."""
-    found = _get(url, "/api/v1/sessions", limit)["sessions"]
+    found = get(url, "/api/v1/sessions", limit)["sessions"]
     if json_output:
-        _print_json(found)
+        print_json(found)
         return
     table = Table()
     for column in ("EVSE", "started (UTC)", "stopped (UTC)", "kWh", "reason"):
@@ -119,7 +119,7 @@ def sessions_list(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson
     Console(highlight=False).print(table)
 
 
-def _get(url: str, path: str, limit: int | None = None) -> Any:
+def get(url: str, path: str, limit: int | None = None) -> Any:
     try:
         params = None if limit is None else {"limit": limit}
         response = httpx.get(url.rstrip("/") + path, params=params, timeout=TIMEOUT_S)
@@ -137,7 +137,7 @@ def _get(url: str, path: str, limit: int | None = None) -> Any:
     return body
 
 
-def _print_json(body: object) -> None:
+def print_json(body: object) -> None:
     print(json.dumps(body, indent=2, ensure_ascii=False))
 
 

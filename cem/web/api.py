@@ -58,6 +58,13 @@ def make_router(cell: SnapshotCell, cycle_s: float, sessions: Sessions, events: 
             return _json({"detail": f"there is no EVSE {evse_id} at this site"}, 404)
         return _json({"evse": evse_id, **snapshot.view["evses"].get(evse_id, {}), "stack": lines})
 
+    @router.get("/api/v1/stations", tags=["site"], summary="Charging stations, those that wait, and the upstreams")
+    async def get_stations() -> Response:
+        snapshot = cell.get()
+        if snapshot is None:
+            return _json({"detail": "the controller has not completed its first cycle yet"}, 503)
+        return _json(snapshot.view["csms"])
+
     @router.get("/healthz", tags=["service"], summary="200 while control cycles are being completed, else 503")
     async def get_health() -> Response:
         status, body = health(cell, cycle_s)
