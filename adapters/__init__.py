@@ -11,7 +11,9 @@ KINDS = {
     "modbus_rtu_tcp": "adapters.modbus.adapter:ModbusAdapter",
     "mqtt": "adapters.mqtt.adapter:MqttAdapter",
     "mqtt_out": "adapters.mqtt.outward:MqttOutward",
-    "opcua": "adapters.opcua:OpcUaLimitAdapter",
+    "opcua": "adapters.opcua.limit:OpcUaLimitAdapter",
+    "opcua_devices": "adapters.opcua.device:OpcUaDevices",
+    "virtual": "adapters.virtual:VirtualMeters",
     "ocpp": "adapters.ocpp.server:OcppServer",
     "simulated": "adapters.simulated.site:SimulatedSite",
 }

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -14,10 +14,12 @@ from typing import Any
 
 import adapters
 from adapters.modbus.maps import known_models
+from adapters.virtual import cars
 from cem.clock import SystemClock
 from cem.config.contact_models import ContactSection
+from cem.config.formula import CARS
 from cem.config.loader import LoadedSite, load_site_file
-from cem.config.models import Device, ExternalLimit, SiteFile, Web
+from cem.config.models import Device, ExternalLimit, SiteFile, Virtual, Web
 from cem.contacts import Contacts
 from cem.control import Control, Cycle
 from cem.core.engine import Plan
@@ -25,6 +27,7 @@ from cem.core.grid_channel import Channel
 from cem.core.limits import LimitKind
 from cem.core.load_shed import Contact
 from cem.core.site import Site
+from cem.core.state import EvseState, Measurement
 from cem.core.timings import Timings
 from cem.core.units import HIGHEST_V
 from cem.errors import CemError
@@ -123,6 +126,7 @@ async def _serve(loaded: LoadedSite) -> int:
             control.news()
 
     fields = field_adapters(file, clock, on_news)
+    fields += virtual_meters(file, clock, on_news, tuple(fields), lambda: stations.evse_states(clock.monotonic_s()))
     stations = adapters.create(
         "ocpp", file.csms, file.stations, site, store, clock, on_news, on_event,
         folder=loaded.path.parent, directory=directory,
@@ -272,7 +276,7 @@ def _read_contacts(fields: Sequence[FieldAdapter]) -> dict[str, bool | None]:
 def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldAdapter]:
     """One adapter for each connection; devices and contacts behind one address share it."""
     groups: dict[tuple[object, ...], tuple[list[Device], list[ContactSection]]] = defaultdict(lambda: ([], []))
-    for device in file.devices:
+    for device in (d for d in file.devices if not isinstance(d.connection, Virtual)):
         groups[device.connection.line][0].append(device)
     for contact in file.contacts:
         groups[contact.connection.line][1].append(contact)
@@ -280,10 +284,32 @@ def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldA
     return made + [_limit(limit, clock, news) for limit in file.external_limits]
 
 
+def virtual_meters(
+    file: SiteFile,
+    clock: SystemClock,
+    news: Any,
+    fields: Sequence[FieldAdapter],
+    evses: Callable[[], Mapping[str, EvseState]],
+) -> list[FieldAdapter]:
+    """The adapter that works meters out from those of the others; none where the site has none."""
+    devices = [device for device in file.devices if isinstance(device.connection, Virtual)]
+    if not devices:
+        return []
+    nominal_v = file.site.grid_connection.nominal_voltage_v
+
+    def read() -> dict[str, Measurement]:
+        found = {name: one for field in fields for name, one in field.measurements().items()}
+        drawn = cars(evses().values(), clock.monotonic_s(), nominal_v)
+        return found if drawn is None else {**found, CARS: drawn}
+
+    return [adapters.create("virtual", devices, clock, news, read)]
+
+
 def _field(devices: Sequence[Device], found: Sequence[ContactSection], clock: SystemClock, news: Any) -> FieldAdapter:
     connection = devices[0].connection if devices else found[0].connection
     more = (found,) if found else ()
-    adapter: FieldAdapter = adapters.create(connection.kind, connection, devices, clock, news, *more)
+    kind = "opcua_devices" if connection.kind == "opcua" else connection.kind
+    adapter: FieldAdapter = adapters.create(kind, connection, devices, clock, news, *more)
     return adapter
 
 

@@ -30,6 +30,11 @@ class OpcUaServer(Section):
         description="Folder with own/ (this controller's certificate, made at the first use), trusted/ (server "
         "certificates or those of their CA) and rejected/.",
     )
+    source_time: bool = Field(
+        False,
+        description="Devices: the server stamps a value each time it is measured, not only when it changes; then its age "
+        "counts from that stamp.",
+    )
     publishing_interval_s: PositiveS = Field(0.5, description="How often the server reports changes.")
 
     @property

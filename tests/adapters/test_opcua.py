@@ -50,8 +50,8 @@ def process():
 def quick(monkeypatch):
     monkeypatch.setattr("cem.supervise.FIRST_PAUSE_S", 0.3)
     monkeypatch.setattr("cem.supervise.LONGEST_PAUSE_S", 0.6)
-    monkeypatch.setattr("adapters.opcua.READ_EVERY_S", 0.3)
-    monkeypatch.setattr("adapters.opcua.READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("adapters.opcua.session.READ_EVERY_S", 0.3)
+    monkeypatch.setattr("adapters.opcua.session.READ_TIMEOUT_S", 1.0)
 
 
 @pytest.fixture
@@ -167,8 +167,8 @@ async def test_killed_and_restarted_with_another_namespace_index(caplog):
 
 
 async def test_frozen_is_noticed_within_5_s_and_thaws(dso, caplog, monkeypatch):
-    monkeypatch.setattr("adapters.opcua.READ_EVERY_S", 1.0)
-    monkeypatch.setattr("adapters.opcua.READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("adapters.opcua.session.READ_EVERY_S", 1.0)
+    monkeypatch.setattr("adapters.opcua.session.READ_TIMEOUT_S", 2.0)
     adapter = make(dso.port)
     async with running(adapter):
         await until(lambda: signal(adapter) and signal(adapter).alive_s)

@@ -1,34 +1,20 @@
 """OPC UA: limits that a DSO's server holds, heard by subscription and checked by reading."""
 
 import asyncio
-import logging
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
+from adapters.opcua import session
 from adapters.trouble import Trouble
 from cem.config.models import ExternalLimit
 from cem.core.limits import LimitSignal
 from cem.core.state import Measurement
-from cem.errors import DeviceMisconfigured, DeviceRefused, DeviceUnavailable
+from cem.errors import DeviceUnavailable
 from cem.ports import Clock, News
 from cem.supervise import obey_cancellation
-
-CONNECT_TIMEOUT_S = 8.0
-READ_TIMEOUT_S = 2.0
-READ_EVERY_S = 1.0  # a dead server is noticed within this and the time-out
-CLOSE_TIMEOUT_S = 1.0
-SESSION_TIMEOUT_MS = 60_000  # what the server keeps of us when we die
-
-_NODE_ID = re.compile(r"(ns=\d+;)?[isgb]=.+")
-
-# asyncua logs every failed request of a lost connection; an outage is logged once, by the supervisor.
-logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 
 class OpcUaLimitAdapter:
@@ -70,34 +56,9 @@ class OpcUaLimitAdapter:
             DeviceRefused: It refuses our user.
             DeviceMisconfigured: It has no such namespace or node.
         """
-        library = await asyncio.to_thread(_import_library)
-        ua = library.ua
         connection = self._limit.connection
-        where = f"{self.name}: {connection.endpoint}"
-        client = library.Client(connection.endpoint, timeout=READ_TIMEOUT_S, watchdog_intervall=3600.0)
-        client.session_timeout = SESSION_TIMEOUT_MS
-        if connection.username is not None:
-            client.set_user(connection.username)
-            client.set_password(connection.password or "")
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await client.connect()
-            obey_cancellation()
-            await self._listen(client, ua, where)
-        except (ua.UaStatusCodeError, ua.UaError) as error:
-            name = type(error).__name__
-            if "Identity" in name or "UserAccess" in name:
-                raise DeviceRefused(f"{where} refuses us ({name}); check username and password") from error
-            raise DeviceUnavailable(f"{where}: {name} {error}; check endpoint and server") from error
-        except TimeoutError as error:
-            raise DeviceUnavailable(f"{where} does not answer; check network, endpoint and that it runs") from error
-        except OSError as error:
-            raise DeviceUnavailable(f"{where} cannot be reached ({error}); check address, port and firewall") from error
-        finally:
-            with suppress(Exception):
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await client.disconnect()
-            client.disconnect_socket()
+        async with session.connected(self.name, connection) as (client, ua):
+            await self._listen(client, ua, f"{self.name}: {connection.endpoint}")
 
     async def _listen(self, client: Any, ua: Any, where: str) -> None:
         lost = asyncio.Event()
@@ -106,7 +67,7 @@ class OpcUaLimitAdapter:
             lost.set()
 
         client.connection_lost_callback = connection_lost
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(session.CONNECT_TIMEOUT_S):
             nodes = await self._nodes(client, ua, where)
             self._channel.connected()
             handler = _Handler(self._channel, {node.nodeid: role for role, node in nodes.items()})
@@ -116,31 +77,27 @@ class OpcUaLimitAdapter:
             await subscription.subscribe_data_change(list(nodes.values()), queuesize=1)
         obey_cancellation()
         while not lost.is_set():
-            async with asyncio.timeout(READ_TIMEOUT_S):
+            async with asyncio.timeout(session.READ_TIMEOUT_S):
                 values = await client.read_attributes(list(nodes.values()))
             obey_cancellation()
             for role, value in zip(nodes, values, strict=True):
                 self._channel.heard(role, value)
             self._channel.polled()
             with suppress(TimeoutError):
-                async with asyncio.timeout(READ_EVERY_S):
+                async with asyncio.timeout(session.READ_EVERY_S):
                     await lost.wait()
         raise DeviceUnavailable(f"{where}: connection lost; check network and server")
 
     async def _nodes(self, client: Any, ua: Any, where: str) -> dict[str, Any]:
         """Role to node. The namespace index is asked anew at each connect: servers change it when they restart."""
-        connection, nodes = self._limit.connection, self._limit.nodes
-        index = 0
-        if connection.namespace_uri is not None:
-            try:
-                index = await client.get_namespace_index(connection.namespace_uri)
-            except ValueError as error:
-                known = ", ".join(await client.get_namespace_array())
-                raise DeviceMisconfigured(
-                    f"{where} has no namespace {connection.namespace_uri!r}; it has {known}"
-                ) from error
+        nodes = self._limit.nodes
+        index = await session.namespace_index(client, self._limit.connection, where)
         wanted = {"limit": nodes.limit, "enabled": nodes.enabled, "heartbeat": nodes.heartbeat}
-        return {role: await _node(client, ua, text, index, where) for role, text in wanted.items() if text is not None}
+        return {
+            role: await session.find_node(client, ua, text, index, where)
+            for role, text in wanted.items()
+            if text is not None
+        }
 
 
 class _Channel:
@@ -239,22 +196,3 @@ class _Handler:
 
     def datachange_notification(self, node: Any, _value: Any, data: Any) -> None:
         self._channel.heard(self._roles[node.nodeid], data.monitored_item.Value)
-
-
-async def _node(client: Any, ua: Any, text: str, index: int, where: str) -> Any:
-    """The node of a NodeId (``s=Limit``, ``ns=2;i=7``) or of a browse path (``Objects/DSO/Limit``)."""
-    try:
-        if _NODE_ID.fullmatch(text):
-            return client.get_node(ua.NodeId.from_string(text if text.startswith("ns=") else f"ns={index};{text}"))
-        names = [name for name in text.split("/") if name]
-        if names and names[0] in {"Objects", "0:Objects"}:
-            names = names[1:]
-        path = [name if re.match(r"\d+:", name) else f"{index}:{name}" for name in names]
-        return await client.nodes.objects.get_child(path)
-    except (ua.UaStringParsingError, ua.uaerrors.BadNoMatch, ValueError) as error:
-        raise DeviceMisconfigured(f"{where} has no node {text!r}; check nodes and namespace_uri") from error
-
-
-def _import_library() -> ModuleType:
-    """Off the loop: 280 ms of importing would be a missed cycle on a small machine."""
-    return import_module("asyncua.client.client")
