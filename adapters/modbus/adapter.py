@@ -1,6 +1,7 @@
 """Modbus: every device behind one TCP address, gateway or serial port, on one connection."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ class ModbusAdapter:
         ]
         # One for all runs: it remembers whose answers may still be under way.
         self._link = Link(connection, max(unit.map.connect_pause_s for unit in self._units))
-        self._writes: asyncio.Queue[_Write] = asyncio.Queue(MOST_WRITES)
+        self._writes: deque[_Write] = deque()
+        self._turn: asyncio.Future[None] | None = None  # run waits on it
 
     def measurements(self) -> Mapping[str, Measurement]:
         """The latest good sample of each device that ever gave one."""
@@ -82,10 +84,13 @@ class ModbusAdapter:
         unit = next((unit for unit in self._units if unit.device.id == device_id), None)
         if unit is None:
             raise DeviceMisconfigured(f"{device_id}: no such device behind {self.name}")
+        if len(self._writes) >= MOST_WRITES:
+            raise DeviceUnavailable(f"{device_id}: {name} cannot be set: {MOST_WRITES} others wait already")
         write = _Write(unit, name, value, asyncio.get_running_loop().create_future())
+        self._writes.append(write)
+        _wake(self._turn)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._writes.put(write)
                 return await write.done
         except TimeoutError as error:
             raise DeviceUnavailable(f"{device_id}: {name} could not be set within {WRITE_TIMEOUT_S:g} s") from error
@@ -104,20 +109,28 @@ class ModbusAdapter:
         try:
             while True:
                 unit = min(self._units, key=lambda unit: unit.due_s)
-                if not await self._written_before(link, unit.due_s):
+                if self._writes or await self._interrupted(unit.due_s):
+                    await self._write_next(link)
+                else:
                     await self._poll(link, unit)
         finally:
             link.close()
 
-    async def _written_before(self, link: Link, due_s: float) -> bool:
-        """Wait for the next read; write at once what is asked for meanwhile. True where something was written."""
+    async def _interrupted(self, due_s: float) -> bool:
+        """Wait for the next read; true where something is to be written before it."""
+        loop = asyncio.get_running_loop()
+        self._turn = loop.create_future()
+        timer = loop.call_later(max(0.0, due_s - self._clock.monotonic_s()), _wake, self._turn)
         try:
-            async with asyncio.timeout(max(0.0, due_s - self._clock.monotonic_s())):
-                write = await self._writes.get()
-        except TimeoutError:
-            return False
+            await self._turn
+        finally:
+            timer.cancel()
+        return bool(self._writes)
+
+    async def _write_next(self, link: Link) -> None:
+        write = self._writes.popleft()
         if write.done.done():  # given up by who asked: an old command is not obeyed late
-            return False
+            return
         try:
             await self._open(link)
             held = await write.unit.write(link, write.name, write.value)
@@ -130,7 +143,6 @@ class ModbusAdapter:
         else:
             if not write.done.done():
                 write.done.set_result(held)
-        return True
 
     async def _open(self, link: Link) -> None:
         try:
@@ -158,6 +170,11 @@ class ModbusAdapter:
             unit.missed(outcome, now_s)
         else:
             unit.succeeded(outcome, now_s)
+
+
+def _wake(turn: asyncio.Future[None] | None) -> None:
+    if turn is not None and not turn.done():
+        turn.set_result(None)
 
 
 def _modbus(device: Device) -> ModbusConnection:

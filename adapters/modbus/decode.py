@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cem.config.maps import RegisterMap, RegisterType
@@ -21,9 +21,6 @@ _MISSING: dict[RegisterType, int] = {
     "int64": -0x8000_0000_0000_0000, "uint64": 0xFFFF_FFFF_FFFF_FFFF, "acc64": 0,
 }  # fmt: skip
 _LARGEST_EXPONENT = 10  # SunSpec: a scale factor is -10 to 10
-
-Words = Mapping[tuple[str, int], int]
-"""One word by table and address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,25 +174,100 @@ def grouped(points: Iterable[Point], *, max_count: int, max_gap: int) -> tuple[R
     return tuple(requests)
 
 
-def decode(points: Iterable[Point], words: Words) -> dict[str, float]:
-    """Values by name; what is not implemented, out of its range, NaN or infinite is left out (M4)."""
-    values: dict[str, float] = {}
-    for point in points:
-        if (point.name in values and not point.add) or (point.table, point.address) not in words:
-            continue
-        number = _number(point.type, point.high_word_first, words, point.table, point.address)
-        exponent = 0 if point.scale_address is None else exponent_of(words[point.table, point.scale_address])
-        if number is None or exponent is None:
-            continue
-        value = number * point.scale * 10.0**exponent
-        if point.valid is None or point.valid[0] <= value <= point.valid[1]:
-            values[point.name] = value + (values.get(point.name, 0.0) if point.add else 0.0)
-    return values
+class Decoder:
+    """Words to values, worked out once for a layout: one unpacking for each request, then scale and range.
+
+    Args:
+        points: What to decode. Where two have the same name, the first that gives a number wins.
+        requests: What will be read; every point lies within one of them.
+    """
+
+    def __init__(self, points: Iterable[Point], requests: Sequence[Request]) -> None:
+        self._unpackers: list[tuple[int, struct.Struct]] = []
+        self._slots = 0
+        places: dict[tuple[str, int, str, bool], int] = {}
+        points = tuple(points)
+        spans = {(p.table, p.address, p.type, p.high_word_first) for p in points}
+        spans |= {(p.table, p.scale_address, "int16", True) for p in points if p.scale_address is not None}
+        for number, request in enumerate(requests):
+            inside = sorted(
+                (address, kind, high)
+                for table, address, kind, high in spans
+                if table == request.table and request.address <= address < request.address + request.count
+            )
+            while inside:  # spans that overlap another go to a further unpacking
+                inside = self._unpack(number, request, inside, places)
+        self._steps = [
+            (
+                point,
+                places[point.table, point.address, point.type, point.high_word_first],
+                None if point.scale_address is None else places[point.table, point.scale_address, "int16", True],
+                _MISSING.get(point.type),
+                None if point.high_word_first or WIDTH[point.type] == 1 else point.type,
+            )
+            for point in points
+        ]
+
+    def _unpack(
+        self,
+        number: int,
+        request: Request,
+        spans: list[tuple[int, RegisterType, bool]],
+        places: dict[tuple[str, int, str, bool], int],
+    ) -> list[tuple[int, RegisterType, bool]]:
+        form, at, left = ">", request.address, []
+        for address, kind, high in spans:
+            if address < at:
+                left.append((address, kind, high))
+                continue
+            width = WIDTH[kind]
+            whole = high or width == 1
+            form += f"{2 * (address - at)}x" + (_FORMAT[kind][1:] if whole else "H" * width)
+            places[request.table, address, kind, high] = self._slots
+            self._slots += 1 if whole else width
+            at = address + width
+        self._unpackers.append((number, struct.Struct(form)))
+        return left
+
+    def decode(self, blocks: Sequence[bytes]) -> dict[str, float]:
+        """Values by name; what is not implemented, out of its range, NaN or infinite is left out (M4).
+
+        Args:
+            blocks: The registers of each request, high byte first.
+        """
+        numbers: list[float] = []
+        for number, unpacker in self._unpackers:
+            numbers += unpacker.unpack_from(blocks[number])
+        values: dict[str, float] = {}
+        for point, slot, scale_slot, missing, turned in self._steps:
+            name = point.name
+            if name in values and not point.add:
+                continue
+            read = numbers[slot]
+            if turned is not None:
+                words = [int(word) for word in numbers[slot : slot + WIDTH[turned]]]
+                (read,) = struct.unpack(_FORMAT[turned], struct.pack(f">{len(words)}H", *words[::-1]))
+            if read == missing or not math.isfinite(read):
+                continue
+            value = read * point.scale
+            if scale_slot is not None:
+                if abs(numbers[scale_slot]) > _LARGEST_EXPONENT:
+                    continue
+                value *= 10.0 ** numbers[scale_slot]
+            if point.valid is None or point.valid[0] <= value <= point.valid[1]:
+                values[name] = value + (values.get(name, 0.0) if point.add else 0.0)
+        return values
 
 
-def decode_words(kind: RegisterType, words: list[int], *, high_word_first: bool = True) -> float | None:
+def block_of(words: Sequence[int]) -> bytes:
+    """Registers as they came over the wire."""
+    return struct.pack(f">{len(words)}H", *words)
+
+
+def decode_words(kind: RegisterType, words: Sequence[int], *, high_word_first: bool = True) -> float | None:
     """One number out of its words; ``None`` where it is not implemented."""
-    return _number(kind, high_word_first, {("holding", i): word for i, word in enumerate(words)}, "holding", 0)
+    (number,) = struct.unpack(_FORMAT[kind], block_of(words if high_word_first else words[::-1]))
+    return float(number) if math.isfinite(number) and number != _MISSING.get(kind) else None
 
 
 def encode_words(kind: RegisterType, number: float, *, high_word_first: bool = True) -> list[int]:
@@ -210,16 +282,6 @@ def encode_words(kind: RegisterType, number: float, *, high_word_first: bool = T
         raise ValueError(f"{number:g} does not fit {kind}") from error
     words = list(struct.unpack(f">{len(raw) // 2}H", raw))
     return words if high_word_first else words[::-1]
-
-
-def _number(kind: RegisterType, high_word_first: bool, words: Words, table: str, address: int) -> float | None:
-    raw = [words[table, address + offset] for offset in range(WIDTH[kind])]
-    if not high_word_first:
-        raw.reverse()
-    (number,) = struct.unpack(_FORMAT[kind], struct.pack(f">{len(raw)}H", *raw))
-    if not math.isfinite(number) or number == _MISSING.get(kind):
-        return None
-    return float(number)
 
 
 def exponent_of(word: int) -> int | None:

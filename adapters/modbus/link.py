@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -94,12 +94,13 @@ class Link:
             DeviceRefused: The device answered with an exception.
             DeviceMisconfigured: The answer is not to this request; the connection is closed.
         """
-        if self._doubts is not None:
-            probe = self._doubts.probe_count(unit_id, request.count, time.monotonic())
-            if probe is not None:
-                with suppress(DeviceRefused):  # an answer too, to this question or to the late one: both are short
-                    await self._read(unit_id, Request(request.table, request.address, probe), timeout_s, device)
-                self._doubts.settled(unit_id)
+        if self._doubts is None:
+            return await self._read(unit_id, request, timeout_s, device)
+        probe = self._doubts.probe_count(unit_id, request.count, time.monotonic())
+        if probe is not None:
+            with suppress(DeviceRefused):  # an answer too, to this question or to the late one: both are short
+                await self._read(unit_id, Request(request.table, request.address, probe), timeout_s, device)
+            self._doubts.settled(unit_id)
         return await self._read(unit_id, request, timeout_s, device)
 
     async def write(
@@ -119,64 +120,65 @@ class Link:
             DeviceUnavailable: No answer in time; whether it was written is not known.
             DeviceRefused: The device answered with an exception.
         """
-
-        async def ask(client: Any) -> Any:
-            if single and len(words) == 1:
-                return await client.write_register(address, words[0], device_id=unit_id)
-            return await client.write_registers(address, words, device_id=unit_id)
-
-        where = f"the write of holding registers {address} to {address + len(words) - 1}"
-        answer = await self._ask(ask, unit_id, where, timeout_s, device)
+        client: Any = self._connected(device)
+        if single and len(words) == 1:
+            asked = client.write_register(address, words[0], device_id=unit_id)
+        else:
+            asked = client.write_registers(address, words, device_id=unit_id)
+        what = Request("the write of holding", address, len(words))
+        answer = await self._answer(asked, unit_id, what, timeout_s, device)
         if answer.function_code not in {6, 16}:  # a late answer to a read
             self.close()
-            raise DeviceUnavailable(f"{device}: no answer to {where}, but one to an earlier request")
+            raise DeviceUnavailable(f"{device}: no answer to {_words(what)}, but one to an earlier request")
 
     async def _read(self, unit_id: int, request: Request, timeout_s: float, device: str) -> list[int]:
-        async def ask(client: Any) -> Any:
-            read = client.read_input_registers if request.table == "input" else client.read_holding_registers
-            return await read(request.address, count=request.count, device_id=unit_id)
-
-        where = f"{request.table} registers {request.address} to {request.address + request.count - 1}"
+        client: Any = self._connected(device)
+        read = client.read_input_registers if request.table == "input" else client.read_holding_registers
+        asked = read(request.address, count=request.count, device_id=unit_id)
         try:
-            answer = await self._ask(ask, unit_id, where, timeout_s, device)
+            answer = await self._answer(asked, unit_id, request, timeout_s, device)
         except DeviceUnavailable:
             if self._doubts is not None:
                 self._doubts.timed_out(unit_id, request.count, time.monotonic())
             raise
-        function = 4 if request.table == "input" else 3
-        if answer.function_code != function or len(answer.registers) != request.count:
+        registers: list[int] = answer.registers
+        if answer.function_code != (4 if request.table == "input" else 3) or len(registers) != request.count:
             if self._doubts is not None:  # this was a late one, the answer to this question is still to come
                 self._doubts.timed_out(unit_id, request.count, time.monotonic())
             self._doubt()
-            raise DeviceMisconfigured(f"{device}: the answer to {where} is not the one asked for ({answer})")
-        return list(answer.registers)
+            raise DeviceMisconfigured(f"{device}: the answer to {_words(request)} is not the one asked for ({answer})")
+        return registers
 
-    async def _ask(
-        self, ask: Callable[[Any], Awaitable[Any]], unit_id: int, where: str, timeout_s: float, device: str
+    async def _answer(
+        self, asked: Awaitable[Any], unit_id: int, request: Request, timeout_s: float, device: str
     ) -> Any:
-        if self._client is None:
-            raise DeviceUnavailable(f"{device}: not connected")
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await ask(self._client)
+                answer = await asked
             obey_cancellation()
         except TimeoutError as error:
             self._doubt()
             raise DeviceUnavailable(
-                f"{device}: no answer within {timeout_s:g} s from unit {unit_id} to {where}"
+                f"{device}: no answer within {timeout_s:g} s from unit {unit_id} to {_words(request)}"
             ) from error
         except ModbusException as error:
             self.close()
-            raise DeviceUnavailable(f"{device}: connection lost while reading {where} ({error})") from error
+            raise DeviceUnavailable(f"{device}: connection lost while reading {_words(request)} ({error})") from error
         except BaseException:
             self.close()  # cancelled in the middle of a request: its answer may still come
             raise
         if isinstance(answer, ExceptionResponse):
-            raise _refusal(answer.exception_code, unit_id, where, device)
+            raise _refusal(answer.exception_code, unit_id, _words(request), device)
         if answer.isError():
             self.close()
-            raise DeviceMisconfigured(f"{device}: the answer to {where} is not the one asked for ({answer})")
+            raise DeviceMisconfigured(f"{device}: the answer to {_words(request)} is not the one asked for ({answer})")
         return answer
+
+    def _connected(self, device: str) -> Any:
+        if self._client is None or not self._client.connected:
+            self.close()
+            raise DeviceUnavailable(f"{device}: not connected")
+        return self._client
 
     def _doubt(self) -> None:
         """A socket may carry an answer that is not wanted any more; a serial port is kept open to hear it go by."""
@@ -202,6 +204,10 @@ def where_of(connection: ModbusConnection) -> str:
     if isinstance(connection, ModbusRtu):
         return f"modbus {connection.port}"
     return f"modbus {connection.host}:{connection.port}"
+
+
+def _words(request: Request) -> str:
+    return f"{request.table} registers {request.address} to {request.address + request.count - 1}"
 
 
 def _refusal(code: int, unit_id: int, where: str, device: str) -> AdapterError:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from adapters.modbus.decode import (
     WIDTH,
+    Decoder,
     Layout,
     Request,
     WritePoint,
-    decode,
+    block_of,
     decode_words,
     encode_words,
     exponent_of,
@@ -59,7 +60,8 @@ class Unit:
         self.values: dict[str, float] = {}
         self._check = QualityCheck(self.device)
         self._layout: Layout | None = None
-        self._slow: dict[tuple[str, int], int] = {}
+        self._decoder: Decoder | None = None
+        self._slow: list[bytes] = []
         self._slow_s = float("-inf")
 
     async def read(self, link: Link, clock: Clock) -> Measurement | str:
@@ -70,13 +72,12 @@ class Unit:
         """
         layout = await self._known(link)
         taken_s = clock.monotonic_s()
-        words = await self._words(link, layout.requests)
-        if layout.slow_requests:
-            if taken_s - self._slow_s >= SLOW_POLL_S:
-                self._slow = await self._words(link, layout.slow_requests)
-                self._slow_s = taken_s
-            words |= self._slow
-        self.values = decode(layout.points, words)
+        blocks = await self._blocks(link, layout.requests)
+        if taken_s - self._slow_s >= SLOW_POLL_S:
+            self._slow = await self._blocks(link, layout.slow_requests)
+            self._slow_s = taken_s
+        assert self._decoder is not None  # noqa: S101 - made with the layout
+        self.values = self._decoder.decode([*blocks, *self._slow])
         return self._check.judge(Sample(taken_s, self.values, unsigned_currents=layout.unsigned_currents))
 
     async def write(self, link: Link, name: str, value: float) -> float:
@@ -129,6 +130,7 @@ class Unit:
                     self._layout = plain_layout(self.map)
                 case SunSpecMap():
                     self._layout = await discover(lambda request: self.ask(link, request), self.map, self.device.id)
+            self._decoder = Decoder(self._layout.points, (*self._layout.requests, *self._layout.slow_requests))
         return self._layout
 
     async def _scale(self, link: Link, point: WritePoint) -> float:
@@ -148,12 +150,8 @@ class Unit:
         """
         return await link.read(self.connection.unit_id, request, self.connection.timeout_s, self.device.id)
 
-    async def _words(self, link: Link, requests: tuple[Request, ...]) -> dict[tuple[str, int], int]:
-        words: dict[tuple[str, int], int] = {}
-        for request in requests:
-            for offset, word in enumerate(await self.ask(link, request)):
-                words[request.table, request.address + offset] = word
-        return words
+    async def _blocks(self, link: Link, requests: tuple[Request, ...]) -> list[bytes]:
+        return [block_of(await self.ask(link, request)) for request in requests]
 
     def succeeded(self, measurement: Measurement, now_s: float) -> None:
         """Keep the sample; next read at the next tick."""

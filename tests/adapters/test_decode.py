@@ -1,18 +1,17 @@
 """Register words to numbers, against words worked out by hand."""
 
-import math
-
 import pytest
 
-from adapters.modbus.decode import Point, Request, decode, grouped
+from adapters.modbus.decode import Decoder, Point, Request, block_of, decode_words, encode_words, grouped
 
 
 def one(kind, words, *, scale=1.0, high_word_first=True, exponent=None):
-    found = {("input", 10 + n): word for n, word in enumerate(words)}
+    requests, blocks = [Request("input", 10, len(words))], [block_of(words)]
     if exponent is not None:
-        found["input", 99] = exponent
+        requests.append(Request("input", 99, 1))
+        blocks.append(block_of([exponent]))
     point = Point("total_power_w", "input", 10, kind, scale, None if exponent is None else 99, high_word_first)
-    return decode([point], found).get("total_power_w")
+    return Decoder([point], requests).decode(blocks).get("total_power_w")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +73,46 @@ def test_near_registers_share_a_request_and_no_number_is_split():
 
 def test_the_first_point_of_a_name_that_gives_a_number_wins():
     points = [Point("soc_percent", "holding", 0, "uint16"), Point("soc_percent", "holding", 1, "uint16")]
-    assert decode(points, {("holding", 0): 80, ("holding", 1): 20}) == {"soc_percent": 80}
-    assert decode(points, {("holding", 0): 0xFFFF, ("holding", 1): 20}) == {"soc_percent": 20}
-    assert not any(math.isnan(value) for value in decode(points, {("holding", 0): 1, ("holding", 1): 1}).values())
+    decoder = Decoder(points, [Request("holding", 0, 2)])
+    assert decoder.decode([block_of([80, 20])]) == {"soc_percent": 80}
+    assert decoder.decode([block_of([0xFFFF, 20])]) == {"soc_percent": 20}
+
+
+def test_points_that_overlap_or_are_to_be_summed():
+    points = [
+        Point("a", "holding", 0, "uint32"),
+        Point("b", "holding", 1, "uint16"),  # the low word of a
+        Point("b_low_first", "holding", 0, "uint32", high_word_first=False),
+        Point("sum", "holding", 3, "int16", add=True),
+        Point("sum", "holding", 4, "int16", add=True),
+        Point("sum", "holding", 5, "int16", add=True),
+    ]
+    decoder = Decoder(points, [Request("holding", 0, 6)])
+    found = decoder.decode([block_of([1, 2, 77, 5, 0x8000, 6])])
+    assert found == {"a": 65_538, "b": 2, "b_low_first": 131_073, "sum": 11}
+
+
+def test_out_of_its_range_is_missing():
+    decoder = Decoder([Point("a", "holding", 0, "int16", 0.1, valid=(-10, 10))], [Request("holding", 0, 1)])
+    assert decoder.decode([block_of([100])]) == {"a": 10}
+    assert decoder.decode([block_of([101])]) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "words"),
+    [
+        ("int16", -1, [0xFFFF]), ("uint16", 65_534, [0xFFFE]), ("int32", -2, [0xFFFF, 0xFFFE]),
+        ("uint32", 65_538, [1, 2]), ("float32", 230.0, [0x4366, 0]), ("int16", 2.6, [3]),
+    ],
+)  # fmt: skip
+def test_numbers_become_words_and_come_back(kind, number, words):
+    assert encode_words(kind, number) == words
+    assert encode_words(kind, number, high_word_first=False) == words[::-1]
+    assert decode_words(kind, words) == (number if kind == "float32" else round(number))
+    assert decode_words(kind, words[::-1], high_word_first=False) == decode_words(kind, words)
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(ValueError, match="70000 does not fit uint16"):
+        encode_words("uint16", 70_000)
+    assert decode_words("int16", [0x8000]) is None
