@@ -172,6 +172,14 @@ def test_write_needs_confirm_and_reads_back(tmp_path):
         assert "current_a of 40 is outside 0 to 32" in refused.stderr
 
 
+def test_check_warns_of_a_map_that_nobody_could_check(tmp_path):
+    file = site_file(tmp_path, entry(image_files.load("phoenix_charx"), 502), entry(image_files.load("keba_p30"), 502))
+    told = cem("check", file).stdout
+    assert "warning" in told
+    assert "the map 'phoenix_charx' could not be checked against the maker's document" in told
+    assert "keba_p30' could not be checked" not in told
+
+
 IDENTIFIED = [model for model in image_files.MODELS if image_files.load(model).identified]
 
 
