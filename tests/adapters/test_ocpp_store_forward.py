@@ -6,7 +6,7 @@ import json
 
 from websockets.asyncio.client import connect
 
-from cem.config.models import Upstream
+from cem.config.csms_models import Upstream
 from cem.csms.records import JournalEntry
 from cem.store import Store
 from tests.adapters.ocpp_peers import Station16, Station201, cloud, local_csms, stamp, station, until

@@ -57,7 +57,7 @@ class Uplink:
 
     world = None  # the world that is running
 
-    def __init__(self, upstream, station_id, subprotocol, *, opened, closed, frame):
+    def __init__(self, upstream, station_id, subprotocol, *, opened, closed, frame, **_):
         self.subprotocol, self.opened, self.closed, self.frame = subprotocol, opened, closed, frame
         self.connected = False
         self.world.uplink = self

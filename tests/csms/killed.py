@@ -18,7 +18,8 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from adapters.ocpp.server import OcppServer
-from cem.config.models import Csms, Listen, StationSection, Upstream
+from cem.config.csms_models import Csms, Listen, Upstream
+from cem.config.models import StationSection
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.store import Store
 from tests.adapters.ocpp_peers import free_port

@@ -229,7 +229,7 @@ def boiled_down(message):
 
 
 def test_c1_c4_a_day_without_the_cloud_is_told_within_an_hour_and_nobody_live_waits():
-    check(*a_day_without_the_cloud(24))
+    check(*a_day_without_the_cloud(16))
 
 
 @pytest.mark.soak
