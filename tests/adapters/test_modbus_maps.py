@@ -130,3 +130,37 @@ def test_only_counters_may_be_read_seldom():
         RegisterMap.model_validate(
             {"title": "x", "kind": "registers", "verified": False, "sources": ["x"], "table": "input", "values": values}
         )
+
+
+async def test_a_device_is_added_by_the_steps_of_the_readme(monkeypatch, tmp_path):
+    """Copy the sample, change what the meter has elsewhere, name it: it is read."""
+    for path in FOLDER.glob("*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text("utf-8"))
+    text = (tmp_path / "generic_meter.yaml").read_text("utf-8")
+    for old, new in [
+        ("verified: true ", "verified: false # nobody has the document yet "),
+        ("word_order: big ", "word_order: little "),
+        ("total_power_w: {address: 12, type: int32}", "total_power_w: {address: 40, type: int32, scale: 10}"),
+    ]:
+        assert old in text, "the sample has what the steps change"
+        text = text.replace(old, new)
+    (tmp_path / "my_meter.yaml").write_text(text)
+    monkeypatch.setattr("adapters.modbus.maps.FOLDER", tmp_path)
+    known_models.cache_clear()
+    load_map.cache_clear()
+    try:
+        assert known_models()["my_meter"] is False
+        registers = [2300, 2301, 2302, 100, 200, 300, 230, 0, 460, 0, 690, 0, 0, 0, 5000, 0, 1000, 0]  # low words first
+        served = image_files.Image("my_meter", "grid_meter", 3, 1, True, False, {0: registers, 40: [138, 0]}, {}, [])
+        async with Server(served.served()) as server:
+            adapter = adapter_for(served, server.port)
+            async with running(adapter):
+                await until(lambda: adapter.measurements() or adapter.problems())
+                assert adapter.problems() == {}
+        found = adapter.measurements()["it"]
+        assert found.power_w == pytest.approx((230, 460, 690))
+        assert found.total_power_w == pytest.approx(1380)
+        assert found.energy_wh == 1000
+    finally:
+        known_models.cache_clear()
+        load_map.cache_clear()
