@@ -144,11 +144,11 @@ OTHERS = {
     ),
     "connection without kind": (
         ("kind: mqtt, ", ""),
-        "24:5: devices[1].connection: key 'kind' is missing: one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt",
+        "24:5: devices[1].connection: key 'kind' is missing: one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt, opcua, virtual",
     ),
     "connection by a word": (
         ("{kind: mqtt, host: 10.0.0.2}", "mqtt"),
-        "24:17: devices[1].connection: wanted is a section with a key 'kind': one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt",
+        "24:17: devices[1].connection: wanted is a section with a key 'kind': one of modbus_tcp, modbus_rtu, modbus_rtu_tcp, mqtt, opcua, virtual",
     ),
     "key of another connection": (
         ("host: 10.0.0.2", "host: 10.0.0.2, unit_id: 1"),
