@@ -242,8 +242,10 @@ CASES = {
             ("    values: {total_power_w: {topic: sun/w}}\n", "    model: meter_map\n"),
         ],
         [
-            "24:5: devices[1].connection: device 'sun' has 19200 N 1 on /dev/ttyUSB0, 'gm' has 9600 N 1: "
-            "baudrate, parity and stop_bits are the same on one line"
+            (
+                "24:5: devices[1].connection: device 'sun' has 19200 N 1 on /dev/ttyUSB0, 'gm' has 9600 N 1: "
+                "baudrate, parity and stop_bits are the same on one line"
+            )
         ],
     ),
     "two protocols on one gateway port": (
@@ -252,8 +254,10 @@ CASES = {
             ("    values: {total_power_w: {topic: sun/w}}\n", "    model: meter_map\n"),
         ],
         [
-            "24:24: devices[1].connection.kind: device 'sun' speaks modbus_rtu_tcp to 10.0.0.1 port 502, "
-            "'gm' speaks modbus_tcp"
+            (
+                "24:24: devices[1].connection.kind: device 'sun' speaks modbus_rtu_tcp to 10.0.0.1 port 502, "
+                "'gm' speaks modbus_tcp"
+            )
         ],
     ),
     "modbus without model": (
