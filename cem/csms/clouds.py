@@ -82,6 +82,14 @@ class Clouds:
                     self._picture.transactions.remember_start(key, entry.local_id)
         for uplink in self.legs.values():
             uplink.restore(entries, maps)
+        known = {uplink.leg.upstream_id for uplink in self.legs.values()}
+        strange = [e.upstream_id for e in entries if e.state != "delivered" and e.upstream_id not in known]
+        for upstream_id in sorted(set(strange)):
+            text = (
+                f"{strange.count(upstream_id)} messages of {self._station_id} wait for upstream {upstream_id}, which the site "
+                "file does not name any more; they are kept (cem queue export). Was it renamed?"
+            )
+            self._out.append(Emit("queue_orphaned", text, {"upstream": upstream_id}))
 
     def wanted(self, station_version: str | None, now: Now) -> None:
         """The station is here, or (``None``) gone: an uplink is kept while there is something to say on it."""

@@ -425,3 +425,17 @@ def test_id_maps_are_forgotten_oldest_first_and_never_of_a_running_transaction()
     forgotten = [r.local_id for r in rig.records if isinstance(r, IdMap) and r.cloud_id is None]
     assert forgotten == [str(5000 + n) for n in range(100)]
     assert rig.session.clouds.primary.ids.knows(str(running))
+
+
+def test_what_waits_for_an_upstream_that_is_no_longer_named_is_kept_and_told():
+    rig = joined(Rig("1.6", upstream=True, options=OFFLINE))
+    rig.cloud_closed()
+    rig.start()
+    after = rig.again(options=OFFLINE | {"primary_id": "renamed"})
+    after.pass_time(1)
+    assert [e.code for e in after.emitted] == ["queue_orphaned"]
+    assert len(waiting(after)) == 1
+    assert after.session.status()["journal"] == 0
+    back = after.again(options=OFFLINE)
+    back.cloud_opened()
+    assert kinds(told(back)) == ["start"]
