@@ -113,6 +113,7 @@ class OcppServer:
             observers={name: frozenset(up.allow) for name, up in self._upstreams.items() if name != PRIMARY},
             on_rejected=csms.on_rejected,
             allowed_hosts=frozenset(csms.allowed_hosts),
+            tags=self._access.tags if csms.standalone_authorization == "tags" else None,
             offline_authorization=csms.offline_authorization,
             on_csms_loss=csms.on_csms_loss,
             profile_duration_s=csms.profile_duration_s,

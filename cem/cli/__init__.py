@@ -29,7 +29,7 @@ COMMANDS = {
     "version": "cem.cli.version:version",
 }
 GROUPS = {
-    "sessions": {"list": "cem.cli.ask:sessions_list"},
+    "sessions": {"list": "cem.cli.ask:sessions_list", "export": "cem.cli.export:sessions_export"},
     "queue": {
         "list": "cem.cli.queue:queue_list",
         "retry": "cem.cli.queue:queue_retry",
@@ -48,6 +48,7 @@ GROUPS = {
         "reject": "cem.cli.station:station_reject",
         "set-password": "cem.cli.station:station_set_password",
     },
+    "tag": {"add": "cem.cli.tag:tag_add", "list": "cem.cli.tag:tag_list", "remove": "cem.cli.tag:tag_remove"},
     "pki": {
         "init": "cem.cli.pki:pki_init",
         "issue": "cem.cli.pki:pki_issue",
@@ -61,6 +62,7 @@ _GROUP_HELP = {
     "queue": "What upstream CSMSs have not heard yet.",
     "device": "Field devices, asked without the controller.",
     "station": "Who waits, who belongs here, and passwords.",
+    "tag": "Who may charge where there is no operator's cloud.",
     "pki": "The site's own CA for station certificates.",
     "audit": "Events of security, and whether their record is whole.",
 }

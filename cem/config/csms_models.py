@@ -57,6 +57,9 @@ class Csms(Section):
     offline_authorization: Literal["accept", "reject", "known"] = Field(
         "known", description="Unknown tags while the upstream is away."
     )
+    standalone_authorization: Literal["everybody", "tags"] = Field(
+        "everybody", description="Who may charge where there is no upstream: everybody, or the tags of cem tag."
+    )
     on_rejected: Literal["finish", "stop"] = Field(
         "finish",
         description="A transaction that began without the upstream, which then rejects its tag (1.6: as "

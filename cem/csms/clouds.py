@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cem.csms.actions import PRIMARY, Action, Emit, Persist, SendDown, SendUp
-from cem.csms.authorization import OnRejected
+from cem.csms.authorization import Authorization, OnRejected
 from cem.csms.commands import Commands
 from cem.csms.dialect import Dialect
 from cem.csms.facts import start_key
@@ -35,6 +35,7 @@ class Clouds:
         new_id: Makes message ids.
         shared: Room and pace.
         policy: What no CSMS may do.
+        authorization: Learns the list that the station is sent.
 
     Attributes:
         dialect: What the station speaks, or last spoke.
@@ -52,6 +53,7 @@ class Clouds:
         new_id: Callable[[], str],
         shared: Shared,
         policy: Filter,
+        authorization: Authorization,
     ) -> None:
         self._station_id = station_id
         self._on_rejected = on_rejected
@@ -60,6 +62,7 @@ class Clouds:
         self._out = out
         self._new_id = new_id
         self._policy = policy
+        self._authorization = authorization
         self.dialect: Dialect | None = None
         self.station_here = False
         running = picture.transactions.open.keys()
@@ -165,6 +168,8 @@ class Clouds:
 
         def done(answer: Frame | None, _now: Now) -> None:
             silent = error(frame.message_id, "GenericError", "station is silent")
+            if answer is not None and not leg.observes:
+                self._authorization.list_sent(frame, answer)
             text = self._policy.returned(frame, answer) if answer is not None else silent
             self._up(leg.name, text)
 

@@ -144,7 +144,7 @@ class Desk:
         token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
         good = dialect.token_accepted(answer.payload)
         if token is not None and good is not None:
-            self._authorization.learn(token, accepted=good)
+            self._authorization.learn(token, accepted=good, told=answer.payload)
         if isinstance(fact, Booted):
             self._uplink.remember_boot(None)
             if dialect.boot_status(answer.payload) == "Accepted":
@@ -233,7 +233,7 @@ class Desk:
         """Our own answer as the CSMS."""
         token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
         asked = isinstance(fact, TokenAsked) or token is not None
-        token_ok = self._authorization.decide(token) if asked else True
+        token_ok = self._authorization.decide(token, now.utc) if asked else True
         local = LocalAnswer(now, HEARTBEAT_S, accepted=True, token_ok=token_ok, transaction_id=local_id)
         payload = dialect.answer(frame.action, frame.payload, local)
         if payload is None:

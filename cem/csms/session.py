@@ -7,7 +7,8 @@ from typing import Any
 from cem.core.site import Evse
 from cem.core.state import EvseState
 from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, Persist, SendDown, SendUp
-from cem.csms.authorization import Authorization, OnRejected, Policy
+from cem.csms.authorization import NAME as LOCAL_LIST
+from cem.csms.authorization import Authorization, OnRejected, Policy, Tags
 from cem.csms.clouds import CALL_TIMEOUT_S, Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
@@ -47,6 +48,7 @@ class Options:
     observers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     on_rejected: OnRejected = "finish"
     allowed_hosts: frozenset[str] = frozenset()
+    tags: Tags | None = None
     offline_authorization: Policy = "known"
     on_csms_loss: str = "keep"
     profile_duration_s: float = 120
@@ -96,21 +98,18 @@ class StationSession:
         )  # fmt: skip
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
         self._settings = Settings(station_id, self._out)
+        self._authorization = Authorization(
+            options.offline_authorization, standalone=not options.upstream, tags=options.tags,
+            station_id=station_id, out=self._out,
+        )  # fmt: skip
         policy = Filter(station_id, options.allowed_hosts, self._settings, self._out)
         self.clouds = Clouds(
-            station_id,
-            legs,
-            options.on_rejected,
-            self.picture,
-            self._down,
-            self._out,
-            new_id,
-            shared or Shared(),
-            policy,
-        )
+            station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared or Shared(),
+            policy, self._authorization,
+        )  # fmt: skip
         self._desk = Desk(
             station_id, options.upstream, self.picture, self.clouds.primary, self.clouds.observers,
-            Authorization(options.offline_authorization, standalone=not options.upstream),
+            self._authorization,
             self._out, next_transaction_id, lambda dialect, now: self._accept(dialect, now, booted=True),
             self._settings,
         )  # fmt: skip
@@ -134,6 +133,7 @@ class StationSession:
         self.picture.restore(open_sessions, now.s)
         self.clouds.restore(journal, id_maps)
         self._settings.restore(remembered(SETTINGS))
+        self._authorization.restore(remembered(LOCAL_LIST))
         if registration is not None and self._options.upstream:
             self._dialect = self.clouds.dialect = dialect_of(registration.ocpp_version)
             if self._dialect is not None:

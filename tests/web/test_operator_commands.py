@@ -1,5 +1,7 @@
 """``cem station``, ``cem pki`` and ``cem audit`` as an installer uses them."""
 
+import csv
+import io
 import json
 import stat
 from datetime import UTC, datetime
@@ -13,7 +15,8 @@ from typer.testing import CliRunner
 from cem import access
 from cem.cli import make_app
 from cem.config.loader import load_site_file
-from cem.ports import Event
+from cem.csms.authorization import token_hash
+from cem.ports import Event, SessionUpdate
 from cem.store import Store
 from tests.web.conftest import make_view
 
@@ -131,3 +134,36 @@ async def test_the_audit_is_listed_and_verified(site):
         connection.execute("UPDATE audit SET text = 'one of them'")
     connection.close()
     assert "NOT whole" in site.run("audit", "verify", code=1)
+
+
+def test_tags_are_kept_as_hashes(site):
+    assert "everybody may charge" in site.run("tag", "add", "04A1B2C3D4", "--name", "Ada")
+    site.run("tag", "add", "04FFFFFFFF", "--until", "2026-12-24T07:00")
+    file = site.directory / access.FILE
+    assert "04A1B2C3D4" not in file.read_text()
+    assert "Ada" in site.run("tag", "list")
+    listed = json.loads(site.run("tag", "list", "--json"))
+    assert {entry["name"] for entry in listed} == {"Ada", ""}
+    tags = access.Access(site.directory).tags()
+    assert token_hash("04a1b2c3d4") in tags
+    site.run("tag", "remove", "04a1b2c3d4")
+    assert "no tag" in site.run("tag", "remove", "04A1B2C3D4", code=1)
+    site.run("tag", "remove", next(iter(access.Access(site.directory).tags()))[:12])
+    assert json.loads(site.run("tag", "list", "--json")) == []
+    assert "--until" in site.run("tag", "add", "X", "--until", "soon", code=1)
+
+
+async def test_sessions_are_exported(site):
+    store = Store(site.directory)
+    at = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+    start = SessionUpdate("s1", "CS1", "CS1/1", "start", at, "7", 1000.0, token_hash("TAG"))
+    stop = SessionUpdate("s1", "CS1", "CS1/1", "stop", at, "7", 3500.0, None, "=HYPERLINK(1)")
+    await store.commit([start, stop])
+    assert "say --csv or --json" in site.run("sessions", "export", code=1)
+    (row,) = json.loads(site.run("sessions", "export", "--json"))
+    assert row["energy_wh"] == 2500
+    assert row["reason"] == "=HYPERLINK(1)"
+    (line,) = csv.DictReader(io.StringIO(site.run("sessions", "export", "--csv")))
+    assert line["energy_wh"] == "2500.0"
+    assert line["reason"] == "'=HYPERLINK(1)"
+    store.close()

@@ -1,0 +1,51 @@
+"""``cem sessions export``: every session on record, for a spreadsheet or a program."""
+
+import csv
+import json
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from cem.cli.site_option import DEFAULT_SITE, Site, storage_of
+from cem.errors import CemError
+from cem.store.rows import read_sessions
+from cem.store.sessions import Session
+
+COLUMNS = (
+    "session_id", "station_id", "evse_id", "transaction_id", "open", "started_utc", "stopped_utc", "updated_utc",
+    "meter_start_wh", "meter_last_wh", "energy_wh", "reason", "token_hash",
+)  # fmt: skip
+ALL = 1_000_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def sessions_export(
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, with a line of names.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list.")] = False,
+    site: Site = DEFAULT_SITE,
+) -> None:
+    """Print every session on record, oldest first, from the ledger; the controller may run meanwhile."""
+    if as_csv == as_json:
+        raise CemError("say --csv or --json")
+    _, directory = storage_of(site)
+    found = read_sessions(directory / "ledger.db", limit=ALL, only_open=False, evse_id=None)
+    rows = [_row(session) for session in reversed(found)]
+    if as_json:
+        json.dump(rows, sys.stdout, indent=1)
+        print()
+        return
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _row(session: Session) -> dict[str, Any]:
+    values = {name: getattr(session, name) for name in COLUMNS}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _cell(value: Any) -> Any:
+    """A station's text must not become a formula in somebody's spreadsheet."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
