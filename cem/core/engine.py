@@ -16,6 +16,7 @@ from cem.core.explain import crowded_row, in_line, reasons
 from cem.core.headroom import Draws, Envelopes, zone_limits
 from cem.core.modes import spare
 from cem.core.reasons import Reason
+from cem.core.recount import explained
 from cem.core.state import SiteState
 from cem.core.supply import bound_resources, choose_phases, supply
 from cem.core.topology import Bools, Floats, Topology
@@ -44,7 +45,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     committed = commitment.update(memory.committed, state.evses, reports, memory.setpoint_a, now_s, timings)
     in_flight = commitment.in_flight_a(committed, reports, memory.setpoint_a, memory.raised_s, now_s, timings)
     draws = Draws(reports, in_flight, committed.idle, memory.setpoint_a)
-    envelopes, zones = zone_limits(plan.zones, state, draws, memory.zones, timings)
+    known = explained(plan.zones, memory.zones, memory.reports, reports, np.isfinite(committed.over_s))
+    envelopes, zones = zone_limits(plan.zones, state, draws, known, timings)
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
     supplied, memory = supply(plan, state, memory, envelopes, in_flight)
     counted, envelopes = supplied.counted, supplied.envelopes
