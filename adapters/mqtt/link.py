@@ -15,7 +15,7 @@ from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceU
 
 KEEPALIVE_S = 5  # a frozen broker is noticed within two of these
 CONNECT_TIMEOUT_S = 3.0
-TURN_S = 0.25  # how often the network thread looks whether there is something to say or to end
+TURN_S = 0.1  # how often the network thread looks whether there is something to say or to end
 FAREWELL_S = 1.0
 
 OnMessage = Callable[[str, bytes, bool], None]
