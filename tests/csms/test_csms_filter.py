@@ -4,7 +4,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.csms.rig import Rig
@@ -315,6 +315,7 @@ def attack(draw):
     return "DataTransfer", {"vendorId": "V", "messageId": draw(st.text(max_size=5)), "data": json.dumps({"a": address})}
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(VERSIONS), st.lists(attack(), min_size=1, max_size=4), st.booleans(), st.randoms())
 def test_c8_no_command_that_reaches_a_station_points_it_elsewhere_or_holds_a_credential(
     version, attacks, ascii_only, rng
