@@ -45,7 +45,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     committed = commitment.update(memory.committed, state.evses, reports, memory.setpoint_a, now_s, timings)
     in_flight = commitment.in_flight_a(committed, reports, memory.setpoint_a, memory.raised_s, now_s, timings)
     draws = Draws(reports, in_flight, committed.idle, memory.setpoint_a)
-    known = explained(plan.zones, memory.zones, memory.reports, reports, np.isfinite(committed.over_s))
+    known = explained(plan.zones, memory.zones, memory.reports, reports, memory.committed.committed_a)
     envelopes, zones = zone_limits(plan.zones, state, draws, known, timings)
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
     supplied, memory = supply(plan, state, memory, envelopes, in_flight)

@@ -12,23 +12,30 @@ import numpy as np
 from cem.core.headroom import ZoneMemory
 from cem.core.observe import Reports
 from cem.core.other_load import BUCKET_S, BUCKETS
-from cem.core.topology import SUM, Bools
+from cem.core.topology import SUM, Floats
 from cem.core.units import LOWEST_V
 from cem.core.zone_plan import ZonePlan
 
+OVER_A = 1.0
+"""Less than this above is following its limit."""
 
-def explained(plan: ZonePlan, zones: ZoneMemory, before: Reports, reports: Reports, over: Bools) -> ZoneMemory:
-    """The zones' memory with what this cycle's reports of ``over`` stations explain taken out of the other load.
+
+def explained(plan: ZonePlan, zones: ZoneMemory, before: Reports, reports: Reports, expected_a: Floats) -> ZoneMemory:
+    """The zones' memory with what this cycle's reports explain taken out of the other load.
+
+    Only a draw beyond what its EVSE was committed to is taken out: up to that it was never held to be other load for
+    sure while a raise was in flight.
 
     Args:
         plan: The zones.
         zones: From the last cycle.
         before: The reports of the last cycle.
         reports: This cycle's.
-        over: ``(n,)`` draws more than its limit.
+        expected_a: ``(n,)`` the most each was held to draw until now.
     """
-    rise_a = np.maximum(np.nan_to_num(reports.last_a) - np.nan_to_num(before.last_a), 0.0)
-    tells = over & (reports.last_s > before.last_s) & (rise_a.max(axis=1, initial=0.0) > 0)
+    known_a = np.maximum(np.nan_to_num(before.last_a), expected_a[:, None])
+    rise_a = np.maximum(np.nan_to_num(reports.last_a) - known_a, 0.0)
+    tells = (reports.last_s > before.last_s) & (rise_a.max(axis=1, initial=0.0) > OVER_A)
     if not tells.any():
         return zones
     highest = zones.peaks.highest.copy()
