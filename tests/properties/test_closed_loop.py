@@ -6,8 +6,9 @@ follow an outside step (a load, a new limit) and must end within the stations' a
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from adapters.simulated.ev import EvType
 from adapters.simulated.plant import Plant
@@ -158,3 +159,9 @@ TestAnySite.settings = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+@pytest.mark.soak
+def test_any_site_for_long():
+    """The same over ten thousands of control steps more, along other paths."""
+    run_state_machine_as_test(AnySite, settings=settings(TestAnySite.settings, max_examples=400, derandomize=False))
