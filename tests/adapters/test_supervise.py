@@ -114,5 +114,5 @@ async def test_an_adapter_that_hangs_delays_nobody_and_ends_when_cancelled(quick
 
 def test_the_registry_knows_its_kinds_and_says_so():
     assert {"modbus_tcp", "mqtt", "opcua", "ocpp", "simulated"} <= set(adapters.KINDS)
-    with pytest.raises(DeviceMisconfigured, match="no adapter of kind 'knx'; known kinds: modbus_rtu, .*mqtt"):
+    with pytest.raises(DeviceMisconfigured, match=r"no adapter of kind 'knx'; known kinds: modbus_rtu, .*mqtt"):
         adapters.create("knx")
