@@ -23,6 +23,8 @@ HEARS_WITHIN_S = 15.0
 HEEDS_PART = 1 / 3
 """A station whose draw has not come down by a third of the way in this time does not listen (fault S4)."""
 
+METER_LAG_S = 2.0
+
 LEARNS_FROM_A = 3.0
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 """Steps of a limit from which a reaction time is learned, and its bounds."""
@@ -228,11 +230,14 @@ def in_flight_a(
 ) -> Floats:
     """``(n,)`` how much more than its last report an EV may be drawing because it was just raised.
 
-    Lasts until it had time to follow and to report; then a draw that shows on no report is other load. Counted from
-    the lower of the last two reports, as that is what is subtracted from a meter read before the last.
+    Lasts until it had time to follow and to report; then a draw that shows on no report is other load. A report that
+    the meters may not have seen yet counts as the lower of the last two, as that is what is subtracted from them; no
+    longer, or a load that steps meanwhile would stay hidden behind it.
     """
     flying = now_s - raised_s <= memory.reacts_within_s(timings) + reports.interval_s
-    reported = np.nan_to_num(np.minimum(reports.highest(now_s), np.max(reports.before_a, axis=1)))
+    last = reports.highest(now_s)
+    unseen = now_s - reports.last_s <= METER_LAG_S
+    reported = np.nan_to_num(np.where(unseen, np.minimum(last, reports.before_a.max(axis=1)), last))
     return np.where(flying, np.maximum(setpoint_a - reported, 0.0), 0.0)
 
 

@@ -29,6 +29,10 @@ WORTH_A, STOOD_S = 2.0, 20.0
 """A raise is worth a command when it gains so much, reaches all the EV can take, or its room stood so long."""
 
 
+UNRESOLVED_A = 0.05
+"""Less than any meter resolves: nobody is cut by a whole step for so little."""
+
+
 def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision, EngineMemory]:
     """Decide one cycle.
 
@@ -53,6 +57,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     asks = who_asks(plan, state, memory, envelopes, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
+    room_a = np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, counted.wired.load(memory.setpoint_a)))
     running = memory.setpoint_a > 0
     waiting_s = np.where(running, 0.0, now_s - np.maximum(memory.paused_s, np.nan_to_num(memory.began_s)))
     urgency_s = spare(state.evses, asks.most_a, counted.n_phases, now_s)
