@@ -25,6 +25,10 @@ from cem.core.zone_plan import BY_FALLBACK, BY_IMPLAUSIBLE, CONTRACT, FALLBACK, 
 __all__ = ["CONTRACT", "FALLBACK", "FUSE", "UNBALANCE", "Draws", "Envelopes", "ZoneMemory", "ZonePlan", "zone_limits"]
 
 
+EXCESS_A = 0.25
+"""Above its limit by more than meters and cars are off: a real excess."""
+
+
 @dataclass(frozen=True, slots=True)
 class ZoneMemory:
     """What headroom remembers.
@@ -146,6 +150,8 @@ def zone_limits(
     peaks = memory.peaks.at(now_s)
     known = peaks.within(window)
     flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
+    # where more flows than may, nothing is excused as a rise of ours: a load that stepped behind a raise is cut for
+    flight[: len(meters), :SUM][measured > plan.fuse_a[:, None] + EXCESS_A] = 0.0
     # after a start nothing is known yet, and what stations still hold from before it is in flight
     likely = np.maximum(strict - flight, np.minimum(strict, np.where(np.isfinite(known), known, 0.0)))
     peaks.take(likely)
