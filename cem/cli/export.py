@@ -10,12 +10,15 @@ import typer
 
 from cem.cli.site_option import DEFAULT_SITE, Site, storage_of
 from cem.errors import CemError
+from cem.store.details import Details, read_details
 from cem.store.rows import read_sessions
 from cem.store.sessions import Session
 
+DETAILS = ("delivery", "upstreams", "intervals", "signed_values")
 COLUMNS = (
     "session_id", "station_id", "evse_id", "transaction_id", "open", "started_utc", "stopped_utc", "updated_utc",
     "meter_start_wh", "meter_last_wh", "energy_wh", "reason", "token_hash",
+    *DETAILS,
 )  # fmt: skip
 ALL = 1_000_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -29,9 +32,11 @@ def sessions_export(
     """Print every session on record, oldest first, from the ledger; the controller may run meanwhile."""
     if as_csv == as_json:
         raise CemError("say --csv or --json")
-    _, directory = storage_of(site)
+    loaded, directory = storage_of(site)
     found = read_sessions(directory / "ledger.db", limit=ALL, only_open=False, evse_id=None)
-    rows = [_row(session) for session in reversed(found)]
+    details = read_details(directory / "ledger.db", found)
+    clouds = bool(loaded.file.csms.upstreams)
+    rows = [_row(session, details[session.session_id], clouds=clouds) for session in reversed(found)]
     if as_json:
         json.dump(rows, sys.stdout, indent=1)
         print()
@@ -41,11 +46,15 @@ def sessions_export(
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
-def _row(session: Session) -> dict[str, Any]:
-    values = {name: getattr(session, name) for name in COLUMNS}
+def _row(session: Session, details: Details, *, clouds: bool) -> dict[str, Any]:
+    values = {name: getattr(session, name) for name in COLUMNS if name not in DETAILS}
+    values["delivery"] = details.delivery() if clouds or details.upstreams else None
+    values |= {name: getattr(details, name) for name in DETAILS[1:]}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def _cell(value: Any) -> Any:
-    """A station's text must not become a formula in somebody's spreadsheet."""
+    """Lists as JSON; and a station's text must not become a formula in somebody's spreadsheet."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -39,6 +39,7 @@ class TransactionTold:
         transaction_id: ``None`` where the CSMS gives it (1.6).
         state: Charging state, where told.
         offline: The station says it happened while it was disconnected.
+        closing_values: Meter values of the whole transaction that come with its end (1.6 ``transactionData``).
     """
 
     kind: str
@@ -51,6 +52,7 @@ class TransactionTold:
     reason: str | None = None
     meter_values: Any = None
     offline: bool = False
+    closing_values: Any = None
 
 
 @dataclass(frozen=True, slots=True)

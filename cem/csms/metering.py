@@ -59,6 +59,14 @@ def items(value: Any) -> Iterable[Mapping[str, Any]]:
     return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
 
 
+def signed_samples(meter_values: Any) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Time and sample of each signed value (1.6 ``SignedData``, 2.x ``signedMeterValue``)."""
+    for meter_value in items(meter_values):
+        for sample in items(meter_value.get("sampledValue")):
+            if sample.get("format") == "SignedData" or "signedMeterValue" in sample:
+                yield str(meter_value.get("timestamp", "")), sample
+
+
 def _scaled(sample: Mapping[str, Any]) -> float | None:
     """The value in the base unit (OCPP 1.6 ``unit``, 2.x ``unitOfMeasure`` with its power of ten)."""
     value = number(sample.get("value"))

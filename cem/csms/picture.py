@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import orjson
+
 from cem.core.site import Evse
 from cem.core.units import PerPhase
 from cem.csms.actions import Action, Emit, News, Persist
 from cem.csms.authorization import token_hash
 from cem.csms.facts import MeterTold, StatusTold, TransactionTold
-from cem.csms.metering import Reading, read
+from cem.csms.metering import Reading, read, signed_samples
 from cem.csms.moment import Now, ocpp_time
-from cem.csms.records import OpenSession, SessionUpdate
+from cem.csms.records import OpenSession, SessionUpdate, SignedValue
 from cem.csms.station_clock import StationClock
 from cem.csms.transactions import Transaction, Transactions
 
@@ -100,6 +102,9 @@ class Picture:
         live = self.evses.get(fact.evse)
         if live is not None:
             self._measured(live, fact.meter_values, now)
+            running = self.transactions.at(fact.evse)
+            if running is not None:
+                self._keep_signed(running, fact.meter_values, final=False)
 
     def _measured(self, live: EvseLive, meter_values: object, now: Now) -> Reading:
         reading = read(meter_values, live.evse.phases, self._nominal_v)
@@ -150,6 +155,8 @@ class Picture:
             known.meter_wh = energy
         if fact.token is not None and known.token is None:
             known.token = token_hash(fact.token)
+        for values in (fact.meter_values, fact.closing_values):
+            self._keep_signed(known, values, final=fact.kind == "stop")
         if fact.kind == "stop":
             self._finish(known, fact, now, fact.reason)
         elif fact.kind == "start":
@@ -158,6 +165,14 @@ class Picture:
             known.recorded_s = now.s
             self._record(known, "meter", fact.at_utc or reading.at_utc or now.utc)
         return known
+
+    def _keep_signed(self, transaction: Transaction, meter_values: object, *, final: bool) -> None:
+        signed = tuple(
+            SignedValue(transaction.session_id, at, orjson.dumps(sample).decode(), final=final)
+            for at, sample in signed_samples(meter_values)
+        )
+        if signed:
+            self._out.append(Persist(signed))
 
     def _told(self, live: EvseLive, fact: TransactionTold, now: Now) -> Reading:
         if fact.offline:  # values of yesterday say nothing of now

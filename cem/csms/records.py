@@ -66,6 +66,23 @@ class SessionUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedValue:
+    """A signed meter value of a session, a legal record.
+
+    Attributes:
+        session_id: As in ``SessionUpdate``.
+        at: The station's time of it, as told.
+        text: The sample as JSON; the signed words in it are the station's, unchanged.
+        final: It came with the end of the transaction.
+    """
+
+    session_id: str
+    at: str
+    text: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One message of a station that an upstream CSMS has to hear.
 
@@ -153,7 +170,7 @@ class Noted:
     text: str
 
 
-Record = Registration | Grant | SessionUpdate | JournalEntry | JournalMark | IdMap | Kept | Noted
+Record = Registration | Grant | SessionUpdate | SignedValue | JournalEntry | JournalMark | IdMap | Kept | Noted
 
 
 def kept_key(station_id: str, name: str) -> str:

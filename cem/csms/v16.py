@@ -71,6 +71,7 @@ class V16:
                     token=token,
                     meter_wh=number(payload.get("meterStop")),
                     reason=words(payload.get("reason")) or "Local",  # section 6.49: Local where left out
+                    closing_values=payload.get("transactionData"),
                 )
             case "MeterValues" if connector is not None and transaction is not None:
                 return TransactionTold("update", connector, str(transaction), None, meter_values=values)

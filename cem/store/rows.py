@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, kept_key
+from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, SignedValue, kept_key
 from cem.errors import CemError
 from cem.ports import Event, Grant, Record, Registration, SessionUpdate
-from cem.store import audit
+from cem.store import audit, details
 from cem.store.queue import QUEUE_SCHEMA, apply_queue_record
 from cem.store.sessions import Session, fold
 
@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOU
 """
     + audit.SCHEMA
     + QUEUE_SCHEMA
+    + details.SCHEMA
 )
 
 SESSION_COLUMNS = tuple(f.name for f in fields(Session))
@@ -102,10 +103,15 @@ def apply_entry(connection: sqlite3.Connection, entry: Entry) -> None:
             )
         case SessionUpdate():
             row = connection.execute(_SELECT_SESSION + "WHERE session_id = ?", (entry.session_id,)).fetchone()
-            after = asdict(fold(session_from_row(row) if row else None, entry))
+            before = session_from_row(row) if row else None
+            folded = fold(before, entry)
+            details.count_energy(connection, before, folded, entry.at_utc)
+            after = asdict(folded)
             for name in _TIMES:
                 after[name] = after[name] and after[name].isoformat()
             connection.execute(_UPSERT_SESSION, tuple(after[name] for name in SESSION_COLUMNS))
+        case SignedValue():
+            details.keep_signed(connection, entry)
         case Event():
             data = json.dumps(entry.data)
             audit.append(
@@ -146,6 +152,7 @@ def drop_oldest(connection: sqlite3.Connection, sessions: int, audited: int) -> 
         "(SELECT updated_utc FROM session ORDER BY updated_utc DESC LIMIT 1 OFFSET ?)",
         (sessions,),
     )
+    details.drop_orphans(connection)
     audit.drop_oldest(connection, audited)
 
 
