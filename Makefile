@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := tests/e2e/ocpp_rpc
 ARGS ?=
 SITE ?= site_configs/home.yaml
 ONLY ?=
@@ -11,7 +12,7 @@ JSON ?=
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile -m "not soak"
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none -m "not soak"
 
-.PHONY: install dev system demo run test check bench soak clean
+.PHONY: install dev system peers demo run test check bench soak clean
 install: $(VENV)/.installed
 dev: $(VENV)/.dev
 
@@ -24,9 +25,15 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-# Debian's broker and browser, where this user may install them; what needs one says so when it is missing.
+# Debian's broker, browser and node, where this user may install them; what needs one says so when it is missing.
 system:
-	@deploy/system-packages mosquitto chromium
+	@deploy/system-packages mosquitto chromium nodejs npm
+
+# The tests' OCPP stations and CSMS of another make, which validate strictly.
+peers: $(PEERS)/node_modules/.package-lock.json
+$(PEERS)/node_modules/.package-lock.json: $(PEERS)/package-lock.json | system
+	@if command -v npm >/dev/null; then npm ci --prefix $(PEERS) --silent --no-audit --no-fund; else \
+		echo "no npm here: the tests with strict OCPP peers cannot run (they need node 18 or later and npm)"; fi
 
 demo: install
 	@deploy/system-packages mosquitto
@@ -35,20 +42,20 @@ demo: install
 run: install
 	$(BIN)/cem run $(SITE) $(ARGS)
 
-check: dev system
+check: dev system peers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(PYTEST) $(ARGS) || $(AGAIN) $(ARGS)
 
-test: dev system
+test: dev system peers
 	$(PYTEST) $(ARGS) || $(AGAIN) $(ARGS)
 
 bench: dev
 	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 
-soak: dev system
+soak: dev system peers
 	$(BIN)/pytest -m soak --timeout 3600 $(ARGS)
 
 clean:

@@ -69,7 +69,7 @@ class Uplink:
         out: Where actions go.
         new_id: Makes message ids.
         shared: Room and pace, shared by all stations.
-        token_rejected: Called with a transaction whose token the CSMS rejects after it began without asking.
+        token_rejected: Called with a transaction whose token the primary rejects after it began without asking.
     """
 
     def __init__(
@@ -326,7 +326,8 @@ class Uplink:
         if not taken:
             self._refused(entry, answer, now)
             return
-        if record.kind in {"start", "update"} and dialect.token_accepted(answer.payload) is False:
+        judges = not self.leg.observes and record.kind in {"start", "update"}
+        if judges and dialect.token_accepted(answer.payload) is False:
             self._token_rejected(record.local_id, now)
         self.journal.delivered(entry)
 

@@ -34,7 +34,7 @@ _EMPTY = {
     "FirmwareStatusNotification", "LogStatusNotification", "SecurityEventNotification", "NotifyChargingLimit",
     "ClearedChargingLimit", "ReportChargingProfiles", "NotifyCustomerInformation", "NotifyDisplayMessages",
     "PublishFirmwareStatusNotification", "ReservationStatusUpdate", "NotifyPriorityCharging", "NotifySettlement",
-    "NotifyDERAlarm", "NotifyDERStartStop", "NotifyWebPaymentStarted", "ReportDERControl",
+    "NotifyDERAlarm", "NotifyDERStartStop", "NotifyWebPaymentStarted", "ReportDERControl", "ClosePeriodicEventStream",
 }  # fmt: skip
 
 
@@ -97,14 +97,20 @@ class V2:
                 return token_info if "idToken" in payload else {}
             case "DataTransfer":
                 return {"status": "UnknownVendorId"}
-            case "SignCertificate" | "NotifyEVChargingNeeds":
+            case "SignCertificate" | "NotifyEVChargingNeeds" | "OpenPeriodicEventStream" | "PullDynamicScheduleUpdate":
                 return {"status": "Rejected"}
+            case "VatNumberValidation":
+                return {"vatNumber": words(payload.get("vatNumber")) or "", "status": "Rejected"}
             case "NotifyEVChargingSchedule":
                 return {"status": "Accepted"}
             case "GetCertificateStatus":
                 return {"status": "Failed"}
             case "Get15118EVCertificate":
                 return {"status": "Failed", "exiResponse": ""}
+            case "GetCertificateChainStatus" if asked := list(items(payload.get("certificateStatusRequests"))):
+                failed = {"status": "Failed", "nextUpdate": ocpp_time(local.now.utc)}
+                kept = ("certificateHashData", "source")
+                return {"certificateStatus": [{key: one.get(key) for key in kept} | failed for one in asked]}
         return {} if action in _EMPTY else None
 
     def boot_status(self, result: Mapping[str, Any]) -> str:

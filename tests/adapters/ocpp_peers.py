@@ -75,6 +75,7 @@ async def local_csms(
     tls=None,
     directory=None,
     upstream_tls=None,
+    clock=None,
     **csms,
 ) -> AsyncIterator[Local]:
     store = store if store is not None else MemoryStore()
@@ -88,7 +89,7 @@ async def local_csms(
     listen = Listen(host="127.0.0.1", port=port or free_port(), tls=tls)
     section = Csms(listen=listen, upstreams=upstreams, **csms)
     server = OcppServer(
-        section, sections, site, store, RealClock(), lambda: news.append(1), events.append, directory=directory
+        section, sections, site, store, clock or RealClock(), lambda: news.append(1), events.append, directory=directory
     )
     task = await running(server)
     local = Local(server, store, events, news)

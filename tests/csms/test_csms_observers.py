@@ -18,8 +18,9 @@ def rig(request):
     return observed(request.param)
 
 
-def observed(version, *, allow=(), **more):
-    options = {"offline_authorization": "accept", "observers": {OTHER: frozenset(allow)}}
+def observed(version, *, allow=(), on_rejected="finish", **more):
+    observers = {OTHER: frozenset(allow)}
+    options = {"offline_authorization": "accept", "observers": observers, "on_rejected": on_rejected}
     rig = Rig(version, upstream=True, options=options, **more)
     rig.open()
     assert OpenUpstream(f"ocpp{version}", OTHER) in rig.actions
@@ -69,6 +70,20 @@ def test_a_transaction_has_the_observers_own_id_there_and_the_primarys_at_the_st
     messages = heard(rig, given=900)
     assert kinds(messages) == ["start", "update", "stop"]
     assert [m[3].get("transactionId") for m in messages] == [None, 900, 900]
+    assert waiting(rig) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_token_that_it_rejects_stops_nobody(version):
+    rig = observed(version, on_rejected="stop")
+    start_up(rig)
+    begun = rig.seen[OTHER][-1]
+    no = {"status": "Blocked"}
+    rig.cloud(
+        3, begun[1], {"transactionId": 5, "idTagInfo": no} if version == "1.6" else {"idTokenInfo": no}, who=OTHER
+    )
+    assert [m[2] for m in rig.calls_down() if "Stop" in m[2]] == []
+    assert "token_rejected_later" not in [e.code for e in rig.emitted]
     assert waiting(rig) == []
 
 
