@@ -1,4 +1,7 @@
-"""One station's session with its sockets: carries out the session's actions, in order."""
+"""One station's session with its sockets: carries out the session's actions, in order.
+
+What needs no disk goes out in the very step that brought it about; what follows a record waits in a queue for it.
+"""
 
 import asyncio
 import logging
@@ -11,6 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from adapters.ocpp.upstream import UpstreamLink
+from adapters.ocpp.wire import put
 from cem.config.csms_models import Upstream
 from cem.csms.actions import (
     Action,
@@ -30,7 +34,6 @@ from cem.errors import CemError
 from cem.ports import StationStore
 
 LOG = logging.getLogger(__name__)
-SEND_TIMEOUT_S = 10.0
 MOST_BATCHES = 2000
 """A station that takes nothing any more is dropped before its actions grow past this (I11)."""
 
@@ -77,6 +80,8 @@ class StationLink:
         self._uplink_changed = uplink_changed
         self._batches: deque[Sequence[Action]] = deque()
         self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._waits = False
         self._uplinks: dict[str, tuple[UpstreamLink, asyncio.Task[None]]] = {}
         self._unwritten: list[Record] = []
         self._rewrite_s = 0.0
@@ -88,8 +93,14 @@ class StationLink:
         except Exception:
             LOG.exception("%s: this message or moment could not be handled", self.session.station_id)
             actions = [CloseStation(1011, "internal error")]
-        if actions:
-            self._batches.append(actions)
+        if not actions:
+            return
+        done = 0
+        if self._tasks is not None and not self._waits and not self._batches:
+            while done < len(actions) and self._at_once(actions[done], self._tasks):
+                done += 1
+        if done < len(actions):
+            self._batches.append(actions[done:])
             self._wake.set()
             if len(self._batches) > MOST_BATCHES and self.socket is not None:
                 self.socket.transport.abort()
@@ -113,53 +124,62 @@ class StationLink:
         self._batches = deque(batch for batch in kept if batch)
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
-        """Carries out actions until cancelled; may be run again."""
+        """Carries out what must wait for the disk, and what comes after it, until cancelled; may be run again."""
+        self._tasks = tasks
         try:
             while True:
                 while self._batches:
+                    self._waits = True
                     await self._carry_out(self._batches.popleft(), tasks)
+                self._waits = False
                 self._wake.clear()
                 await self._wake.wait()
         finally:
             for name in list(self._uplinks):
                 self._close_upstream(name)
                 self._lost_upstream(name)
+            self._tasks, self._waits = None, False
 
     async def _carry_out(self, batch: Sequence[Action], tasks: asyncio.TaskGroup) -> None:
         written = True
         for action in batch:
-            match action:
-                case SendDown(text, durable) if written and (not durable or await self._all_written()):
-                    await self._send_down(text)
-                case SendUp(text, upstream, durable) if upstream in self._uplinks:
-                    if not durable or (written and await self._all_written()):
-                        await self._uplinks[upstream][0].send(text)
-                case Persist(records):
-                    written = await self._persist(records) and written
-                case CloseStation(code, reason) if self.socket is not None:
-                    tasks.create_task(self._close(self.socket, code, reason))
-                case OpenUpstream(subprotocol, upstream):
-                    self._open_upstream(upstream, subprotocol, tasks)
-                case CloseUpstream(upstream):
-                    self._close_upstream(upstream)
-                case Emit():
-                    self._emit(action)
-                case News():
-                    self._news()
-                case _:
-                    pass  # nothing to send it on any more
+            if isinstance(action, Persist):
+                written = await self._persist(action.records) and written
+            elif isinstance(action, SendDown | SendUp) and action.durable:
+                if written and await self._all_written():
+                    self._send(action)
+            elif written or not isinstance(action, SendDown):
+                self._at_once(action, tasks)
 
-    async def _send_down(self, text: str) -> None:
-        socket = self.socket
-        if socket is None:
-            return
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await socket.send(text)
-        except ConnectionClosed:
-            return
-        except TimeoutError:
-            socket.transport.abort()
+    def _at_once(self, action: Action, tasks: asyncio.TaskGroup) -> bool:
+        """Carries out an action that waits for nothing; ``False`` where it must wait for the disk (I5)."""
+        match action:
+            case SendDown() | SendUp():
+                if action.durable and self._unwritten:
+                    return False
+                self._send(action)
+            case Persist():
+                return False
+            case CloseStation(code, reason) if self.socket is not None:
+                tasks.create_task(self._close(self.socket, code, reason))
+            case OpenUpstream(subprotocol, upstream):
+                self._open_upstream(upstream, subprotocol, tasks)
+            case CloseUpstream(upstream):
+                self._close_upstream(upstream)
+            case Emit():
+                self._emit(action)
+            case News():
+                self._news()
+            case _:
+                pass  # nothing to send it on any more
+        return True
+
+    def _send(self, action: SendDown | SendUp) -> None:
+        if isinstance(action, SendDown):
+            if self.socket is not None:
+                put(self.socket, action.text)
+        elif action.upstream in self._uplinks:
+            self._uplinks[action.upstream][0].send(action.text)
 
     async def _persist(self, records: Sequence[Record]) -> bool:
         """Writes what could not be written before, then this; the order of records is kept whatever happens."""

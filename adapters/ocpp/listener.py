@@ -10,12 +10,12 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from adapters.ocpp.tls import ServerTls
+from adapters.ocpp.wire import MAX_FRAME
 from cem.csms.versions import DIALECTS
 from cem.errors import DeviceMisconfigured
 
 _LIBRARY_LOG = logging.getLogger("adapters.ocpp.websockets")
 _LIBRARY_LOG.setLevel(logging.CRITICAL)  # garbage and scans are not worth a trace each
-MAX_FRAME = 1 << 20
 
 
 async def listen(

@@ -13,14 +13,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
+from adapters.ocpp.wire import MAX_FRAME, put
 from cem.config.csms_models import Upstream
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 30.0
 """A connection that lived this long starts the pauses anew."""
-SEND_TIMEOUT_S = 10.0
-MAX_FRAME = 1 << 20
 _LIBRARY_LOG = logging.getLogger("adapters.ocpp.websockets")
 _LIBRARY_LOG.setLevel(logging.CRITICAL)  # every loss is told once, by us
 _RANDOM = secrets.SystemRandom()
@@ -113,15 +112,7 @@ class UpstreamLink:
         finally:
             self._socket = None
 
-    async def send(self, text: str) -> None:
+    def send(self, text: str) -> None:
         """Sends one frame; a broken connection is noticed by ``run``."""
-        socket = self._socket
-        if socket is None:
-            return
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await socket.send(text)
-        except ConnectionClosed:
-            return
-        except TimeoutError:
-            socket.transport.abort()
+        if self._socket is not None:
+            put(self._socket, text)

@@ -65,7 +65,7 @@ class Uplink:
     async def run(self):
         """Never run here."""
 
-    async def send(self, text):
+    def send(self, text):
         if self.connected:
             self.world.point("before_up")
             self.world.cloud.receive(text, self)
@@ -155,7 +155,7 @@ class Station:
         self.inbox.clear()
         self.world.link.opened(self.socket, f"ocpp{self.world.version}")
 
-    async def receive(self, text):
+    def receive(self, text):
         self.world.point("before_answer")
         self.inbox.append(text)
         self.world.point("after_answer")
@@ -544,7 +544,8 @@ async def play(seed, steps=30, version="", crash_at=None):
         version: The station's; left out: any.
         crash_at: Dies at this point when it is passed for the n-th time.
     """
-    before, link_module.UpstreamLink = link_module.UpstreamLink, Uplink
+    before = link_module.UpstreamLink, link_module.put
+    link_module.UpstreamLink, link_module.put = Uplink, lambda socket, text: socket.send(text)
     try:
         world = World(seed, version)
         world.crash_at = crash_at
@@ -559,4 +560,4 @@ async def play(seed, steps=30, version="", crash_at=None):
         world.judge()
         return world
     finally:
-        link_module.UpstreamLink = before
+        link_module.UpstreamLink, link_module.put = before
