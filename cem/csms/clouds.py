@@ -167,16 +167,18 @@ class Clouds:
             return True
 
         def done(answer: Frame | None, _now: Now) -> None:
+            commands.answered(frame, dialect, answer)
             silent = error(frame.message_id, "GenericError", "station is silent")
             if answer is not None and not leg.observes:
                 self._authorization.list_sent(frame, answer)
             text = self._policy.returned(frame, answer) if answer is not None else silent
             self._up(leg.name, text)
 
-        text = self._policy.forward(frame, commands.forward(frame, dialect, uplink.ids, now))
+        text = self._policy.forward(frame, commands.forward(frame, dialect, uplink.ids))
         waiting = Waiting(frame.message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, done, foreign=True)
         waiting.deadline_s = now.s + CALL_TIMEOUT_S
         if not self.station_here or self._down.waits_for(frame.message_id) or not self._down.push(waiting):
+            commands.answered(frame, dialect, None)
             self._up(leg.name, error(frame.message_id, "GenericError", "station is not connected or busy"))
         return False
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from cem.csms.facts import Fact
 from cem.csms.hold import Rung
 from cem.csms.moment import Now
-from cem.csms.profiles import Clear, CompositeAsked, Profile, Step
+from cem.csms.profile_reading import Rules
+from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
 
 Ask = tuple[str, Mapping[str, Any]]
 """A CALL to make: action and payload."""
@@ -36,13 +37,37 @@ class StartAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ProfilesAsked:
-    """GetChargingProfiles, reduced to what selects profiles."""
+    """GetChargingProfiles, reduced to what selects profiles.
+
+    Attributes:
+        sources: Whose limits; empty: everybody's.
+    """
 
     request_id: int
     evse: int | None
     ids: tuple[int, ...]
     purpose: str | None
     stack_level: int | None
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StartProfile:
+    """The profile in a remote start.
+
+    Attributes:
+        key: The member that carries it.
+        evse: 0 where the station may choose.
+        raw: The profile.
+        token: Whose transaction it is for.
+        remote_start_id: By which the transaction will be known (2.x).
+    """
+
+    key: str
+    evse: int
+    raw: Any
+    token: str | None
+    remote_start_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +86,8 @@ class Dialect(Protocol):
 
     version: str
     bad_format: str
+    rules: Rules
+    """Of charging profiles."""
     holdable: frozenset[str]
     """Station's actions that are journaled for the cloud while it is away."""
 
@@ -96,15 +123,21 @@ class Dialect(Protocol):
     def remote_stop(self, transaction_id: str) -> Ask: ...
 
     # the cloud's commands that we answer
-    def set_profile(self, payload: Mapping[str, Any]) -> Profile | None: ...
-    def read_profile(self, raw: Any, evse: int) -> Profile | None: ...
+    def set_profile(self, payload: Mapping[str, Any]) -> tuple[int, Any] | None:
+        """Where to set which profile; ``None`` where that cannot be read."""
+        ...
+
+    def profile_status(self, refusal: Refusal | None) -> dict[str, Any]:
+        """The answer to a command of smart charging; ``None``: it is accepted."""
+        ...
+
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear: ...
     def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None: ...
     def composite(self, asked: CompositeAsked, start: datetime, steps: Sequence[Step]) -> dict[str, Any]: ...
     def profiles_asked(self, payload: Mapping[str, Any]) -> ProfilesAsked | None: ...
     def report_profiles(self, asked: ProfilesAsked, found: Sequence[Profile]) -> Sequence[Ask]: ...
-    def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
-        """The key that carries a profile in a remote start and the profile; ``None`` where there is none."""
+    def start_profile(self, action: str, payload: Mapping[str, Any]) -> StartProfile | None:
+        """The profile in a remote start; ``None`` where there is none."""
         ...
 
     def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:

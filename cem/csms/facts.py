@@ -40,6 +40,7 @@ class TransactionTold:
         state: Charging state, where told.
         offline: The station says it happened while it was disconnected.
         closing_values: Meter values of the whole transaction that come with its end (1.6 ``transactionData``).
+        remote_start_id: Of the remote start that it came from.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class TransactionTold:
     meter_values: Any = None
     offline: bool = False
     closing_values: Any = None
+    remote_start_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

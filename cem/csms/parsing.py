@@ -1,12 +1,13 @@
-"""Small tolerant readers of parsed JSON that both dialects share."""
+"""Small tolerant readers of parsed JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from cem.csms.metering import instant, items, number
-from cem.csms.profiles import Period, Profile, Schedule
+from cem.csms.metering import number
 
 LONGEST_COMPOSITE_S = 7 * 86_400
+NOTHING = -(2**62)
+"""An id that nothing has."""
 
 
 def whole(value: Any) -> int | None:
@@ -25,48 +26,9 @@ def member(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
-def schedule(raw: Mapping[str, Any]) -> Schedule | None:
-    """One charging schedule; ``None`` where it cannot be understood, which refuses the profile."""
-    unit = raw.get("chargingRateUnit")
-    periods = []
-    for period in items(raw.get("chargingSchedulePeriod")):
-        start_s, limit = number(period.get("startPeriod")), number(period.get("limit"))
-        if start_s is None or start_s < 0 or (limit is not None and limit < 0) or (limit is None and "limit" in period):
-            return None
-        phases = whole(period.get("numberPhases"))
-        periods.append(Period(start_s, limit, phases if phases in {1, 2, 3} else 3))
-    if unit not in {"A", "W"} or not periods:
+def criterion(value: Any, key: str) -> int | None:
+    """``value[key]`` as a whole number to select by; one that cannot be read selects nothing, never everything."""
+    if member(value, key) is None:
         return None
-    duration_s = number(raw.get("duration"))
-    periods.sort(key=lambda p: p.start_s)
-    return Schedule(unit, tuple(periods), instant(raw.get("startSchedule")), duration_s)
-
-
-def profile(
-    raw: Any, evse: int, id_key: str, purposes: Mapping[str, str], one_schedule: Callable[[Any], Any]
-) -> Profile | None:
-    """One charging profile of the cloud; ``None`` where it cannot be understood or has a purpose we do not serve."""
-    if not isinstance(raw, Mapping):
-        return None
-    profile_id, stack_level = whole(raw.get(id_key)), whole(raw.get("stackLevel"))
-    purpose = purposes.get(str(raw.get("chargingProfilePurpose")))
-    first = one_schedule(raw.get("chargingSchedule"))
-    parsed = schedule(first) if isinstance(first, Mapping) else None
-    kind = str(raw.get("chargingProfileKind"))
-    known = kind in {"Absolute", "Recurring", "Relative"}
-    if profile_id is None or stack_level is None or stack_level < 0 or purpose is None or parsed is None or not known:
-        return None
-    transaction = raw.get("transactionId")
-    return Profile(
-        profile_id=profile_id,
-        evse=evse,
-        purpose=purpose,
-        stack_level=stack_level,
-        kind=kind,
-        schedule=parsed,
-        raw=raw,
-        recurrency=words(raw.get("recurrencyKind")),
-        valid_from=instant(raw.get("validFrom")),
-        valid_to=instant(raw.get("validTo")),
-        transaction_id=None if transaction is None else str(transaction),
-    )
+    found = whole(member(value, key))
+    return NOTHING if found is None else found

@@ -157,6 +157,9 @@ class Picture:
             known.token = token_hash(fact.token)
         for values in (fact.meter_values, fact.closing_values):
             self._keep_signed(known, values, final=fact.kind == "stop")
+        if fact.remote_start_id is not None and known.remote_start_id is None:
+            known.remote_start_id = fact.remote_start_id
+            self._started(known.evse)
         if fact.kind == "stop":
             self._finish(known, fact, now, fact.reason)
         elif fact.kind == "start":
@@ -190,6 +193,7 @@ class Picture:
         self.transactions.open[local_id] = begun
         if fact.token is not None:
             begun.token = token_hash(fact.token)
+        begun.remote_start_id = fact.remote_start_id
         if fact.kind != "start":
             text = f"{self._station_id} goes on with transaction {local_id} that is not on record here; recorded from now on"
             self._out.append(Emit("transaction_adopted", text))

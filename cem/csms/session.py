@@ -24,6 +24,8 @@ from cem.csms.picture import Picture
 from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Registration
 from cem.csms.settings import NAME as SETTINGS
 from cem.csms.settings import Settings
+from cem.csms.smart_charging import NAME as PROFILES
+from cem.csms.smart_charging import SmartCharging
 from cem.csms.uplink import Leg
 from cem.csms.versions import DIALECTS, dialect_of
 from cem.csms.waiting import describe
@@ -113,7 +115,8 @@ class StationSession:
             self._out, next_transaction_id, lambda dialect, now: self._accept(dialect, now, booted=True),
             self._settings,
         )  # fmt: skip
-        self.commands = Commands(station_id, evses, nominal_v, self.keeper, self.picture, self.clouds.holds, self._out)
+        self.smart = SmartCharging(station_id, evses, nominal_v, self.keeper, self.picture, self._out)
+        self.commands = Commands(self.smart, self.picture, self.clouds.holds)
 
     # -- life of the connections ------------------------------------------------------------------------------------
 
@@ -137,7 +140,7 @@ class StationSession:
         if registration is not None and self._options.upstream:
             self._dialect = self.clouds.dialect = dialect_of(registration.ocpp_version)
             if self._dialect is not None:
-                self.commands.restore(remembered("profiles"), self._dialect)
+                self.smart.restore(remembered(PROFILES), self._dialect, now)
         if self._options.upstream:
             self.clouds.wanted(None, now)  # the cloud is told even where the station never comes back
 
@@ -172,12 +175,16 @@ class StationSession:
     def upstream_opened(self, now: Now, upstream: str = PRIMARY) -> list[Action]:
         """A CSMS accepted this station's uplink."""
         self.clouds.legs[upstream].opened(now)
+        if upstream == PRIMARY:
+            self.smart.uplink(now, up=True)
         return self._flush(now)
 
     def upstream_closed(self, now: Now, upstream: str = PRIMARY, *, refused_version: bool = False) -> list[Action]:
         """An uplink broke or could not be opened; ``refused_version``: the CSMS is there but does not speak it."""
         uplink = self.clouds.legs[upstream]
         uplink.away(now)
+        if upstream == PRIMARY:
+            self.smart.uplink(now, up=False)
         if refused_version:
             uplink.refused_version(now)
         close = self._options.on_csms_loss == "close" and upstream == PRIMARY
@@ -343,16 +350,16 @@ class StationSession:
 
     def _follow_cloud(self, now: Now) -> None:
         """Takes the cloud's composite limits of this instant over into what is held."""
-        changed = [self.keeper.set_cloud(number, self.commands.limit_a(number, now)) for number in self.picture.evses]
+        changed = [self.keeper.set_cloud(number, self.smart.limit_a(number, now)) for number in self.picture.evses]
         if any(changed):
             self._out.append(News())
 
     def _started(self, evse: int) -> None:
-        self.commands.started(evse)
+        self.smart.started(evse)
         self.keeper.started(evse)
 
     def _ended(self, evse: int) -> None:
-        self.commands.ended(evse)
+        self.smart.ended(evse)
         self.keeper.ended(evse)
 
     def _proven(self, safe: bool) -> None:

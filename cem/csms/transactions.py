@@ -17,6 +17,7 @@ class Transaction:
         local_id: The id the station uses.
         started: The station's time of its start.
         started_s: Monotonic time at which we learned of it.
+        remote_start_id: Of the remote start that it came from (2.x), where told.
         lost: The station shows the connector free though it never told of the end.
     """
 
@@ -29,6 +30,7 @@ class Transaction:
     state: str | None = None
     meter_wh: float | None = None
     recorded_s: float = 0.0
+    remote_start_id: int | None = None
     lost: bool = False
 
 

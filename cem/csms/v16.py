@@ -1,6 +1,5 @@
 """OCPP 1.6J. Its "connectorId" is our EVSE; only this module knows."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,15 +12,16 @@ from cem.csms.dialect import (
     LocalAnswer,
     ProfilesAsked,
     StartAnswer,
+    StartProfile,
 )
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
 from cem.csms.hold import Purpose, Rung
 from cem.csms.metering import instant, number
 from cem.csms.moment import ocpp_time
-from cem.csms.parsing import LONGEST_COMPOSITE_S, member, profile, whole, words
-from cem.csms.profiles import MAX, TX, TX_DEFAULT, Clear, CompositeAsked, Profile, Step
+from cem.csms.parsing import LONGEST_COMPOSITE_S, criterion, member, whole, words
+from cem.csms.profile_reading import RULES_16, tenths
+from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
 
-_PURPOSES = {"ChargePointMaxProfile": MAX, "TxDefaultProfile": TX_DEFAULT, "TxProfile": TX}
 _WORDS = {
     Purpose.TX: "TxProfile",
     Purpose.TX_DEFAULT: "TxDefaultProfile",
@@ -34,9 +34,10 @@ _EMPTY = {
 }  # fmt: skip
 
 
-def tenths(amps: float) -> float:
-    """A limit as 1.6 carries it: one decimal, rounded down (section 7.11)."""
-    return math.floor(amps * 10 + 1e-6) / 10
+def period_of(step: Step) -> dict[str, Any]:
+    """One period of a composite schedule as it is written up to 2.0.1; three phases go without saying."""
+    period: dict[str, Any] = {"startPeriod": step.start_s, "limit": tenths(step.limit[0])}
+    return period if step.phases == 3 else {**period, "numberPhases": step.phases}
 
 
 class V16:
@@ -44,6 +45,7 @@ class V16:
 
     version = "1.6"
     bad_format = "FormationViolation"
+    rules = RULES_16
     holdable = frozenset({"StartTransaction", "StopTransaction", "MeterValues"})
 
     def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
@@ -169,25 +171,25 @@ class V16:
     def ask_boot(self) -> Ask:
         return "TriggerMessage", {"requestedMessage": "BootNotification"}
 
-    def set_profile(self, payload: Mapping[str, Any]) -> Profile | None:
+    def set_profile(self, payload: Mapping[str, Any]) -> tuple[int, Any] | None:
         evse = whole(payload.get("connectorId"))
-        return None if evse is None else self.read_profile(payload.get("csChargingProfiles"), evse)
+        return None if evse is None else (evse, payload.get("csChargingProfiles"))
 
-    def read_profile(self, raw: Any, evse: int) -> Profile | None:
-        return profile(raw, evse, "chargingProfileId", _PURPOSES, lambda schedules: schedules)
+    def profile_status(self, refusal: Refusal | None) -> dict[str, Any]:
+        return {"status": "Accepted" if refusal is None else "Rejected"}
 
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
         purpose = payload.get("chargingProfilePurpose")
         return Clear(
-            profile_id=whole(payload.get("id")),
-            evse=whole(payload.get("connectorId")),
-            purpose=None if purpose is None else _PURPOSES.get(str(purpose), "unknown"),
-            stack_level=whole(payload.get("stackLevel")),
+            profile_id=criterion(payload, "id"),
+            evse=criterion(payload, "connectorId"),
+            purpose=None if purpose is None else RULES_16.purposes.get(str(purpose), "unknown"),
+            stack_level=criterion(payload, "stackLevel"),
         )
 
     def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None:
         evse, duration = whole(payload.get("connectorId")), whole(payload.get("duration"))
-        if evse is None or duration is None or duration < 0:
+        if evse is None or duration is None or duration <= 0:
             return None
         return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), str(payload.get("chargingRateUnit", "A")))
 
@@ -200,7 +202,7 @@ class V16:
                 "duration": asked.duration_s,
                 "startSchedule": ocpp_time(start),
                 "chargingRateUnit": asked.unit,
-                "chargingSchedulePeriod": [{"startPeriod": s.start_s, "limit": tenths(s.limit)} for s in steps],
+                "chargingSchedulePeriod": [period_of(step) for step in steps],
             },
         }
 
@@ -210,11 +212,12 @@ class V16:
     def report_profiles(self, asked: ProfilesAsked, found: Sequence[Profile]) -> Sequence[Ask]:  # noqa: ARG002 - not in 1.6
         return []
 
-    def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
-        if action != "RemoteStartTransaction" or "chargingProfile" not in payload:
+    def start_profile(self, action: str, payload: Mapping[str, Any]) -> StartProfile | None:
+        key = "chargingProfile"
+        if action != "RemoteStartTransaction" or key not in payload:
             return None
         evse = whole(payload.get("connectorId"))
-        return "chargingProfile", self.read_profile(payload["chargingProfile"], evse or 0)
+        return StartProfile(key, evse or 0, payload[key], words(payload.get("idTag")))
 
     def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
         transaction = whole(payload.get("transactionId"))

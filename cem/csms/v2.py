@@ -12,16 +12,17 @@ from cem.csms.dialect import (
     LocalAnswer,
     ProfilesAsked,
     StartAnswer,
+    StartProfile,
 )
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
 from cem.csms.hold import Purpose, Rung
-from cem.csms.metering import instant, items, number
+from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
-from cem.csms.parsing import LONGEST_COMPOSITE_S, member, profile, whole, words
-from cem.csms.profiles import MAX, TX, TX_DEFAULT, Clear, CompositeAsked, Profile, Step
-from cem.csms.v16 import tenths
+from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
+from cem.csms.profile_reading import RULES_21, RULES_201, tenths
+from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
+from cem.csms.v16 import period_of
 
-_PURPOSES = {"ChargingStationMaxProfile": MAX, "TxDefaultProfile": TX_DEFAULT, "TxProfile": TX}
 _WORDS = {
     Purpose.TX: "TxProfile",
     Purpose.TX_DEFAULT: "TxDefaultProfile",
@@ -46,6 +47,7 @@ class V2:
 
     def __init__(self, version: str) -> None:
         self.version = version
+        self.rules = RULES_21 if version == "2.1" else RULES_201
 
     def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
         evse = whole(payload.get("evseId"))
@@ -81,6 +83,7 @@ class V2:
             reason=(words(member(info, "stoppedReason")) or "Local") if kind == "stop" else None,
             meter_values=payload.get("meterValue"),
             offline=payload.get("offline") is True,
+            remote_start_id=whole(member(info, "remoteStartId")),
         )
 
     def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
@@ -187,26 +190,28 @@ class V2:
     def ask_boot(self) -> Ask:
         return "TriggerMessage", {"requestedMessage": "BootNotification"}
 
-    def set_profile(self, payload: Mapping[str, Any]) -> Profile | None:
+    def set_profile(self, payload: Mapping[str, Any]) -> tuple[int, Any] | None:
         evse = whole(payload.get("evseId"))
-        return None if evse is None else self.read_profile(payload.get("chargingProfile"), evse)
+        return None if evse is None else (evse, payload.get("chargingProfile"))
 
-    def read_profile(self, raw: Any, evse: int) -> Profile | None:
-        return profile(raw, evse, "id", _PURPOSES, lambda schedules: next(iter(items(schedules)), None))
+    def profile_status(self, refusal: Refusal | None) -> dict[str, Any]:
+        if refusal is None:
+            return {"status": "Accepted"}
+        return {"status": "Rejected", "statusInfo": {"reasonCode": refusal.code, "additionalInfo": refusal.text}}
 
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
         criteria = payload.get("chargingProfileCriteria")
         purpose = member(criteria, "chargingProfilePurpose")
         return Clear(
-            profile_id=whole(payload.get("chargingProfileId")),
-            evse=whole(member(criteria, "evseId")),
-            purpose=None if purpose is None else _PURPOSES.get(str(purpose), "unknown"),
-            stack_level=whole(member(criteria, "stackLevel")),
+            profile_id=criterion(payload, "chargingProfileId"),
+            evse=criterion(criteria, "evseId"),
+            purpose=None if purpose is None else self.rules.purposes.get(str(purpose), "unknown"),
+            stack_level=criterion(criteria, "stackLevel"),
         )
 
     def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None:
         evse, duration = whole(payload.get("evseId")), whole(payload.get("duration"))
-        if evse is None or duration is None or duration < 0:
+        if evse is None or duration is None or duration <= 0:
             return None
         return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), str(payload.get("chargingRateUnit", "A")))
 
@@ -218,7 +223,7 @@ class V2:
                 "duration": asked.duration_s,
                 "scheduleStart": ocpp_time(start),
                 "chargingRateUnit": asked.unit,
-                "chargingSchedulePeriod": [{"startPeriod": s.start_s, "limit": tenths(s.limit)} for s in steps],
+                "chargingSchedulePeriod": [_period(step) for step in steps],
             },
         }
 
@@ -227,14 +232,15 @@ class V2:
         if request is None:
             return None
         purpose = member(criteria, "chargingProfilePurpose")
-        listed = member(criteria, "chargingProfileId")
-        ids = tuple(int(i) for i in listed if number(i) is not None) if isinstance(listed, list) else ()
+        listed, sources = member(criteria, "chargingProfileId"), member(criteria, "chargingLimitSource")
+        ids = tuple(NOTHING if (i := whole(one)) is None else i for one in listed) if isinstance(listed, list) else ()
         return ProfilesAsked(
             request,
-            whole(payload.get("evseId")),
+            criterion(payload, "evseId"),
             ids,
-            None if purpose is None else _PURPOSES.get(str(purpose), "unknown"),
-            whole(member(criteria, "stackLevel")),
+            None if purpose is None else self.rules.purposes.get(str(purpose), "unknown"),
+            criterion(criteria, "stackLevel"),
+            tuple(str(source) for source in sources) if isinstance(sources, list) else (),
         )
 
     def report_profiles(self, asked: ProfilesAsked, found: Sequence[Profile]) -> Sequence[Ask]:
@@ -254,10 +260,14 @@ class V2:
             for evse in evses
         ]
 
-    def start_profile(self, action: str, payload: Mapping[str, Any]) -> tuple[str, Profile | None] | None:
-        if action != "RequestStartTransaction" or "chargingProfile" not in payload:
+    def start_profile(self, action: str, payload: Mapping[str, Any]) -> StartProfile | None:
+        key = "chargingProfile"
+        if action != "RequestStartTransaction" or key not in payload:
             return None
-        return "chargingProfile", self.read_profile(payload["chargingProfile"], whole(payload.get("evseId")) or 0)
+        token = words(member(payload.get("idToken"), "idToken"))
+        return StartProfile(
+            key, whole(payload.get("evseId")) or 0, payload[key], token, whole(payload.get("remoteStartId"))
+        )
 
     def stop_id(self, action: str, payload: Mapping[str, Any]) -> str | None:
         stops = action in {"RequestStopTransaction", "GetTransactionStatus"}
@@ -268,6 +278,14 @@ class V2:
 
     def wire_id(self, transaction_id: str) -> str | int:
         return transaction_id
+
+
+def _period(step: Step) -> dict[str, Any]:
+    """One period of a composite schedule; per phase since 2.1."""
+    period = period_of(step)
+    if len(step.limit) == 3:
+        period |= {"limit_L2": tenths(step.limit[1]), "limit_L3": tenths(step.limit[2])}
+    return period
 
 
 def _set_sampling(variable: str, value: str) -> Ask:
