@@ -6,7 +6,7 @@ from cem.csms.actions import Action, Emit, Persist, SendDown
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, start_key
-from cem.csms.frames import Frame, Kind, error, parse, payload_text, result, with_value
+from cem.csms.frames import Frame, Kind, answer_again, error, parse, result, with_value
 from cem.csms.lane import Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.observers import Observers
@@ -125,7 +125,7 @@ class Desk:
             if isinstance(action, SendDown) and (answer := parse(action.text)).message_id == message_id:
                 for again in repeats:
                     if again != message_id and answer.kind is Kind.RESULT:
-                        self._out.append(SendDown(f'[3,"{again}",{payload_text(answer)}]', durable=action.durable))
+                        self._out.append(SendDown(answer_again(answer, again), durable=action.durable))
 
     def _upwards(self, frame: Frame, fact: Fact | None, dialect: Dialect) -> str:
         """The text for the cloud: unchanged, but for the id of a transaction it knows by another."""

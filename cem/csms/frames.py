@@ -157,6 +157,11 @@ def payload_text(frame: Frame) -> str:
     return frame.text[start:end]
 
 
+def answer_again(answer: Frame, message_id: str) -> str:
+    """The same CALLRESULT, its payload as it was written, to a CALL with another message id."""
+    return f"[3,{orjson.dumps(message_id).decode()},{payload_text(answer)}]"
+
+
 def with_value(text: str, key: str, value: Any) -> str:
     """The same frame with one top-level payload value replaced, or added in front where it was missing."""
     token = orjson.dumps(value).decode()

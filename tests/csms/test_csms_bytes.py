@@ -7,50 +7,11 @@ from hypothesis import strategies as st
 
 from cem.csms.frames import parse, payload_text, with_value, without
 from cem.csms.session import DIALECTS
+from tests.csms.odd_frames import ANY_TEXT, HERE, IDS, answer, call, payload
 from tests.csms.rig import Rig
-from tests.csms.test_csms_proxy import joined
+from tests.csms.test_csms_proxy import joined, start_up
 
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-HERE = "31415926535897"  # a number that stands nowhere else
-NUMBERS = st.sampled_from(["0", "-0", "1.0", "1e3", "1.50E-7", "12345678901234567890123", "0.1000", "-5"])
-SPACE = st.sampled_from(["", " ", "\t", "\r\n", "  \n "])
 VERSIONS = st.sampled_from(["1.6", "2.0.1", "2.1"])
-
-
-@st.composite
-def token(draw, depth=2):
-    """JSON as odd as the grammar allows, as text."""
-    kind = draw(st.integers(0, 6 if depth else 4))
-    gap = draw(SPACE)
-    if kind == 0:
-        return draw(NUMBERS)
-    if kind == 1:
-        return json.dumps(draw(ANY_TEXT), ensure_ascii=draw(st.booleans()))
-    if kind in {2, 3, 4}:
-        return draw(st.sampled_from(["true", "false", "null"]))
-    inner = draw(st.lists(token(depth=depth - 1), max_size=3))
-    if kind == 5:
-        return "[" + gap + (gap + ",").join(inner) + gap + "]"
-    keys = [json.dumps(draw(ANY_TEXT), ensure_ascii=False) for _ in inner]
-    return "{" + gap + ("," + gap).join(f"{k}{gap}:{gap}{v}" for k, v in zip(keys, inner, strict=True)) + gap + "}"
-
-
-@st.composite
-def payload(draw, fixed=()):
-    members = [*fixed, ('"customData"', draw(token()))] if draw(st.booleans()) else list(fixed)
-    members += [
-        (json.dumps("x" + draw(ANY_TEXT), ensure_ascii=draw(st.booleans())), draw(token()))
-        for _ in range(draw(st.integers(0, 4)))
-    ]
-    members = draw(st.permutations(members))
-    gap = draw(SPACE)
-    return "{" + gap + ("," + gap).join(f"{k}{gap}:{gap}{v}" for k, v in members) + gap + "}"
-
-
-def call(draw, action, body, message_id="id-1"):
-    gap = draw(SPACE)
-    return f'{gap}[{gap}2{gap},{gap}"{message_id}",{gap}"{action}"{gap},{gap}{body}{gap}]{gap}'
-
 
 RELAYED_UP = st.sampled_from(
     ["DataTransfer", "Heartbeat", "StatusNotification", "FirmwareStatusNotification", "Whatever"]
@@ -58,30 +19,135 @@ RELAYED_UP = st.sampled_from(
 RELAYED_DOWN = st.sampled_from(
     ["Reset", "GetConfiguration", "GetVariables", "TriggerMessage", "UnlockConnector", "Else"]
 )
+OFFLINE = {"offline_authorization": "accept"}
+SPELLINGS = st.sampled_from(['"transactionId"', '"transaction\\u0049d"'])
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), VERSIONS, RELAYED_UP)
-def test_upwards_every_byte_survives(data, version, action):
+@given(st.data(), VERSIONS, RELAYED_UP, IDS)
+def test_upwards_every_byte_survives(data, version, action, message_id):
     rig = joined(Rig(version, upstream=True))
-    text = call(data.draw, action, data.draw(payload()))
+    text = call(data.draw, action, data.draw(payload()), message_id)
     rig.text(text)
     assert rig.up_text == [text]
-    answer = f'[3, "id-1" ,{data.draw(payload())}]'
-    rig.cloud_text(answer)
-    assert rig.down_text[-1] == answer
+    told = answer(data.draw, data.draw(payload()), message_id)
+    rig.cloud_text(told)
+    assert rig.down_text[-1] == told
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), VERSIONS, RELAYED_DOWN)
-def test_downwards_every_byte_survives(data, version, action):
+@given(st.data(), VERSIONS, RELAYED_DOWN, IDS)
+def test_downwards_every_byte_survives(data, version, action, message_id):
     rig = joined(Rig(version, upstream=True))
-    text = call(data.draw, action, data.draw(payload()))
+    text = call(data.draw, action, data.draw(payload()), message_id)
     rig.cloud_text(text)
     assert rig.down_text[-1] == text
-    answer = f'[3, "id-1" ,{data.draw(payload())}]'
-    rig.text(answer)
-    assert rig.up_text[-1] == answer
+    told = answer(data.draw, data.draw(payload()), message_id)
+    rig.text(told)
+    assert rig.up_text[-1] == told
+
+
+def of_transaction(draw, version, kind, tx, message_id="id-1"):
+    """An odd message of a transaction, and in 1.6 how it writes the id."""
+    when = ('"timestamp"', '"2026-11-22T10:00:00.000Z"')
+    if version != "1.6":
+        info = draw(payload(fixed=[(draw(SPELLINGS), json.dumps(tx))]))
+        words = {"start": "Started", "update": "Updated", "stop": "Ended"}
+        fixed = [when, ('"eventType"', f'"{words[kind]}"'), ('"transactionInfo"', info), ('"seqNo"', "7")]
+        return call(draw, "TransactionEvent", draw(payload(fixed=fixed)), message_id)
+    named = (draw(SPELLINGS), str(tx))
+    match kind:
+        case "start":
+            fixed = [when, ('"connectorId"', "1"), ('"idTag"', '"T\\u0041G"'), ('"meterStart"', "1e1")]
+            return call(draw, "StartTransaction", draw(payload(fixed=fixed)), message_id)
+        case "update":
+            fixed = [named, ('"connectorId"', "1"), ('"meterValue"', f"[{draw(payload())}]")]
+            return call(draw, "MeterValues", draw(payload(fixed=fixed)), message_id)
+        case _:
+            fixed = [when, named, ('"meterStop"', "12"), ('"transactionData"', f"[{draw(payload())}]")]
+            return call(draw, "StopTransaction", draw(payload(fixed=fixed)), message_id)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), VERSIONS, st.sampled_from(["start", "update", "stop"]), IDS)
+def test_a_transactions_messages_pass_with_every_byte(data, version, kind, message_id):
+    rig = joined(Rig(version, upstream=True))
+    tx = start_up(rig) if kind != "start" else "tx-1"
+    text = of_transaction(data.draw, version, kind, tx, message_id)
+    rig.text(text)
+    assert rig.up_text[-1] == text
+    given = [('"transactionId"', "4712"), ('"idTagInfo"', '{ "status":"Accepted"}')]
+    told = answer(data.draw, data.draw(payload(fixed=given)), message_id)
+    rig.cloud_text(told)
+    assert rig.down_text[-1] == told
+
+
+def mapped(given):
+    """A 1.6 transaction that began while the cloud was away, and that it has given another id since."""
+    rig = joined(Rig("1.6", upstream=True, options=OFFLINE))
+    rig.cloud_closed()
+    tx = rig.start()
+    rig.obey()
+    rig.cloud_opened()
+    while rig.up[-1][2] != "StartTransaction":
+        rig.cloud(3, rig.up[-1][1], {})
+    rig.cloud(3, rig.up[-1][1], {"transactionId": given, "idTagInfo": {"status": "Accepted"}})
+    return rig, tx
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(["update", "stop"]), st.integers(10**6, 10**9))
+def test_of_a_mapped_transaction_the_id_alone_changes_on_its_way_up(data, kind, given):
+    rig, tx = mapped(given)
+    text = of_transaction(data.draw, "1.6", kind, HERE)
+    rig.text(text.replace(HERE, str(tx)))
+    assert rig.up_text[-1] == text.replace(HERE, str(given))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(10**6, 10**9))
+def test_of_a_mapped_transaction_the_id_alone_changes_on_its_way_down(data, given):
+    rig, tx = mapped(given)
+    text = call(data.draw, "RemoteStopTransaction", data.draw(payload(fixed=[(data.draw(SPELLINGS), HERE)])))
+    rig.cloud_text(text.replace(HERE, str(given)))
+    assert rig.down_text[-1] == text.replace(HERE, str(tx))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), VERSIONS, st.booleans())
+def test_what_is_told_after_an_outage_keeps_every_other_byte(data, version, restarted):
+    rig = joined(Rig(version, upstream=True, options=OFFLINE))
+    rig.cloud_closed()
+    tx = rig.start(tx="tx-1")
+    texts = [of_transaction(data.draw, version, kind, tx, f"odd-{kind}") for kind in ("update", "stop")]
+    for text in texts:
+        rig.text(text)
+    if restarted:
+        rig = rig.again()
+    rig.cloud_opened()
+    for _ in range(8):
+        if rig.up[-1][0] == 2:
+            rig.cloud(3, rig.up[-1][1], {"transactionId": 8_000_001, "idTagInfo": {"status": "Accepted"}})
+        rig.pass_time(1)
+    told = [text for message, text in zip(rig.up, rig.up_text, strict=True) if message[1] in {"odd-update", "odd-stop"}]
+    for sent, before in zip(told, texts, strict=True):
+        if version == "1.6":
+            assert sent.count("8000001") == 1
+            assert sent.replace("8000001", str(tx)) == before
+        else:
+            assert sent.replace('"offline":true,', "", 1) == before
+
+
+@given(IDS, IDS)
+def test_a_repeat_is_answered_as_the_first_was_under_its_own_id(first, second):
+    rig = joined(Rig("1.6", upstream=True))
+    body = {"connectorId": 1, "idTag": "TAG", "meterStart": 10, "timestamp": rig.stamp()}
+    for message_id in (first, second):
+        rig.text(json.dumps([2, message_id, "StartTransaction", body]))
+    rig.cloud_text(json.dumps([3, first])[:-1] + ',{"transactionId" : 31,"idTagInfo":{"status":"Accepted"} }]')
+    answers = [m for m in rig.down if m[0] == 3 and m[1] in {first, second}]
+    assert [m[1] for m in answers] == ([first] if first == second else [first, second])
+    assert {json.dumps(m[2]) for m in answers} == {'{"transactionId": 31, "idTagInfo": {"status": "Accepted"}}'}
 
 
 @settings(max_examples=60, deadline=None)
