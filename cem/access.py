@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cem.csms.authorization import token_hash
 from cem.errors import CemError
 
 FILE = "access.json"
@@ -135,14 +136,15 @@ class Access:
         self._told = kept
         if known is None or kept is known:
             return []
-        words = {"rejected": "rejection of", "credentials": "password of", "tags": "tag"}
+        words = {"rejected": "rejection of", "credentials": "password of", "tags": "a tag was"}
         found = []
         for section, what in words.items():
             for name in sorted(kept[section].keys() | known[section].keys()):
                 before, after = known[section].get(name), kept[section].get(name)
                 if before != after:
                     verb = "set" if before is None else "removed" if after is None else "changed"
-                    found.append(f"{what} {name[:12] if section == 'tags' else name} {verb} by command")
+                    # Of a tag not even the hash: what is in the audit can never be taken out again.
+                    found.append(f"{what}{'' if section == 'tags' else f' {name}'} {verb} by command")
         return found
 
     def rejected(self, station_id: str) -> bool:
@@ -179,6 +181,18 @@ def load(path: Path) -> Mapping[str, Mapping[str, Any]]:
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise CemError(f"{path} is damaged; restore it from a backup or delete it") from problem
     return kept
+
+
+def forget_tag(directory: Path, tag: str) -> bool:
+    """Takes a tag off the list, where it is on it; whether it was.
+
+    Raises:
+        CemError: The file cannot be read or written.
+    """
+    if token_hash(tag) not in load(directory / FILE)["tags"]:
+        return False
+    with changing(directory) as content:
+        return content["tags"].pop(token_hash(tag), None) is not None
 
 
 @contextlib.contextmanager

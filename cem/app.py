@@ -7,6 +7,7 @@ import logging
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +43,7 @@ from cem.web.view import site_view, why_view
 from cem.wishes import Wishes
 
 log = logging.getLogger(__name__)
+FORGET_TIMEOUT_S = 240.0
 
 
 def run_site(path: Path) -> int:
@@ -162,6 +164,7 @@ async def _serve(loaded: LoadedSite) -> int:
         version=metadata.version("cem-site-controller"),
         wish=wishes.hand_in if _control_allowed(file.web) else None,
         queue=store.queue,
+        forget=partial(_forget, loop, stations.forgetter) if _control_allowed(file.web) else None,
         retry_queue=partial(loop.call_soon_threadsafe, stations.retry_refused) if _control_allowed(file.web) else None,
     )
     outward = _outward(file, view, wishes, clock)
@@ -188,6 +191,14 @@ async def _serve(loaded: LoadedSite) -> int:
             await asyncio.to_thread(recorder.close)
         await asyncio.to_thread(store.close)
     return 0
+
+
+def _forget(
+    loop: asyncio.AbstractEventLoop, forgetter: Any, tag: str, keep_local_tag: bool, signed_too: bool
+) -> dict[str, Any]:
+    """Has a tag forgotten by the running controller; from another thread, which waits."""
+    asked = forgetter.forget([tag], by="command", keep_local_tag=keep_local_tag, signed_too=signed_too)
+    return asdict(asyncio.run_coroutine_threadsafe(asked, loop).result(FORGET_TIMEOUT_S)[tag])
 
 
 def _recorder(loaded: LoadedSite, plan: Plan, directory: Path) -> Recorder | None:

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from cem.core.limits import LimitSignal
 from cem.core.resources import Envelope
 from cem.core.state import EvseState, Measurement
-from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Record, Registration, SessionUpdate
+from cem.csms.privacy import Forgotten
+from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Record, Registration, SessionUpdate, TokenKnown
 
 __all__ = [
     "Adapter",
@@ -27,6 +28,7 @@ __all__ = [
     "ResourceControl",
     "SessionUpdate",
     "StationStore",
+    "TokenKnown",
 ]
 
 News = Callable[[], None]
@@ -116,6 +118,16 @@ class StationStore(Protocol):
 
     def id_maps(self) -> Mapping[str, Sequence[IdMap]]:
         """By station: under which ids CSMSs know its transactions, oldest first."""
+        ...
+
+    def tokens(self) -> Sequence[TokenKnown]:
+        """What CSMSs said of tokens."""
+        ...
+
+    async def forget(
+        self, pseudonyms: Mapping[str, str], *, by: str, signed_too: bool = False
+    ) -> Mapping[str, Forgotten]:
+        """Takes tokens out of everything on disk; raises ``CemError`` where that cannot be."""
         ...
 
     def save_state(self, key: str, value: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, kept_key
+from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, TokenGone, TokenKnown, kept_key
 from cem.errors import CemError
 from cem.ports import Grant, Record, Registration, SessionUpdate
 
@@ -95,6 +95,15 @@ class MemoryStore:
             if isinstance(record, IdMap):
                 by_station.setdefault(record.station_id, []).append(record)
         return by_station
+
+    def tokens(self) -> Sequence[TokenKnown]:
+        found: dict[str, TokenKnown] = {}
+        for record in self.records:
+            if isinstance(record, TokenKnown):
+                found[record.token_hash] = record
+            elif isinstance(record, TokenGone):
+                found.pop(record.token_hash, None)
+        return list(found.values())
 
     def next_transaction_id(self) -> int:
         self.last_id += 1

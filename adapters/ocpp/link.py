@@ -9,6 +9,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -21,6 +22,7 @@ from cem.csms.actions import (
     CloseStation,
     CloseUpstream,
     Emit,
+    Forget,
     News,
     OpenUpstream,
     Persist,
@@ -43,6 +45,13 @@ REWRITE_S = 5.0
 MOST_UNWRITTEN = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """Everything before this is carried out."""
+
+    reached: asyncio.Event
+
+
 class StationLink:
     """Runs one session.
 
@@ -55,6 +64,7 @@ class StationLink:
         news: Wakes control.
         uplink_changed: Called with the CSMS and whether the uplink is up and, where it is down, why; with ``None`` when
             we closed it.
+        forget_token: Called with a token whose customer's data a CSMS cleared.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class StationLink:
         emit: Callable[[Emit], None],
         news: Callable[[], None],
         uplink_changed: Callable[[str, bool | None, str], None],
+        forget_token: Callable[[str], None],
     ) -> None:
         self.session = session
         self.socket: ServerConnection | None = None
@@ -78,7 +89,8 @@ class StationLink:
         self._emit = emit
         self._news = news
         self._uplink_changed = uplink_changed
-        self._batches: deque[Sequence[Action]] = deque()
+        self._forget_token = forget_token
+        self._batches: deque[Sequence[Action | _Settled]] = deque()
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._waits = False
@@ -118,7 +130,7 @@ class StationLink:
         self._forget(lambda action: isinstance(action, SendDown | CloseStation))
         self.do(self.session.station_closed)
 
-    def _forget(self, void: Callable[[Action], bool]) -> None:
+    def _forget(self, void: Callable[[object], bool]) -> None:
         """Drops what waits for a connection that is gone; on the next one it would be out of place."""
         kept = [[action for action in batch if not void(action)] for batch in self._batches]
         self._batches = deque(batch for batch in kept if batch)
@@ -140,10 +152,19 @@ class StationLink:
                 self._lost_upstream(name)
             self._tasks, self._waits = None, False
 
-    async def _carry_out(self, batch: Sequence[Action], tasks: asyncio.TaskGroup) -> None:
+    async def settled(self) -> None:
+        """Returns once everything the session has decided so far is carried out."""
+        reached = asyncio.Event()
+        self._batches.append([_Settled(reached)])
+        self._wake.set()
+        await reached.wait()
+
+    async def _carry_out(self, batch: Sequence[Action | _Settled], tasks: asyncio.TaskGroup) -> None:
         written = True
         for action in batch:
-            if isinstance(action, Persist):
+            if isinstance(action, _Settled):
+                action.reached.set()
+            elif isinstance(action, Persist):
                 written = await self._persist(action.records) and written
             elif isinstance(action, SendDown | SendUp) and action.durable:
                 if written and await self._all_written():
@@ -168,6 +189,8 @@ class StationLink:
                 self._close_upstream(upstream)
             case Emit():
                 self._emit(action)
+            case Forget(token):
+                self._forget_token(token)
             case News():
                 self._news()
             case _:

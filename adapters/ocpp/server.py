@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +21,9 @@ from adapters.ocpp.buckets import Bucket, source
 from adapters.ocpp.door import Door
 from adapters.ocpp.link import StationLink
 from adapters.ocpp.listener import listen
+from adapters.ocpp.privacy import Forgetter
 from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
+from adapters.ocpp.waiting_room import WaitingRoom
 from cem import pki
 from cem.access import Access
 from cem.config.csms_models import Csms
@@ -32,9 +35,9 @@ from cem.csms.moment import Now
 from cem.csms.pace import Room, Shared
 from cem.csms.records import kept_key
 from cem.csms.session import Options, StationSession
+from cem.csms.token_cache import TokenCache
 from cem.csms.twins import Twins
 from cem.csms.versions import DIALECTS
-from cem.csms.waiting import ROOM, WaitingStation
 from cem.ports import Clock, Event, News, StationStore
 
 TICK_S = 0.25
@@ -43,7 +46,6 @@ LONGEST_ID = 48
 MOST_TOLD = 1000
 FRAME_RATE, FRAME_BURST = 50.0, 300.0
 """Frames a second of one connection; each 8 kB count as one more (fault S13)."""
-WAITING_RATE, WAITING_BURST = 2.0, 20.0
 REFRESH_S = 5.0
 """How often renewed certificates and decisions by command are looked for."""
 
@@ -98,7 +100,7 @@ class OcppServer:
         self._door = Door(stations, csms.security_profile, self._access, revoked, clock, self._tell_once, self._over)
         self._tls: ServerTls | None = None
         self._twins: dict[str, Twins] = {station.id: Twins() for station in stations}
-        self._waiting: dict[str, WaitingStation] = {}
+        self._room = WaitingRoom(self._now, self._tell_once)
         self._told: set[tuple[str, str]] = set()
         self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams}
         self._up: dict[str, set[str]] = {name: set() for name in self._upstreams}
@@ -123,8 +125,13 @@ class OcppServer:
         now = self._now()
         registrations, grants, open_sessions = store.registrations(), store.grants(), store.open_sessions()
         journal, id_maps = store.journal(), store.id_maps()
-        shared = Shared(Room(stations=max(1, len(stations))), csms.replay_per_s)
+        shared = Shared(
+            Room(stations=max(1, len(stations))), csms.replay_per_s,
+            TokenCache(timedelta(days=csms.authorization_cache_days)),
+        )  # fmt: skip
+        shared.cache.restore(store.tokens())
         self._links: dict[str, StationLink] = {}
+        self.forgetter = Forgetter(self._links.values(), store, directory)
         self._evse_links: dict[str, tuple[StationLink, int]] = {}
         for station in stations:
             evses = [evse for evse in site.evses if evse.station_id == station.id]
@@ -144,6 +151,7 @@ class OcppServer:
                 lambda emit, who=station.id: self._emit(emit.code, who, emit.text, emit.data),  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                 news,
                 lambda name, up, why, who=station.id: self._uplink_changed(name, who, up, why),  # type: ignore[misc]  # as above
+                self.forgetter.ask,
             )
             self._links[station.id] = link
             self._evse_links.update({evse.evse_id: (link, evse.number) for evse in evses})
@@ -177,7 +185,7 @@ class OcppServer:
         return {
             "port": self.port,
             "stations": [link.session.status() for link in self._links.values()],
-            "waiting_room": [station.status() for station in self._waiting.values()],
+            "waiting_room": self._room.status(),
             "upstream": self._upstream_status(PRIMARY) if PRIMARY in self._upstreams else None,
             "observers": [self._upstream_status(name) for name in self._upstreams if name != PRIMARY],
         }
@@ -255,6 +263,7 @@ class OcppServer:
                         tasks.create_task(link.run(tasks))
                     tasks.create_task(self._tick())
                     tasks.create_task(self._renew())
+                    tasks.create_task(self.forgetter.run())
         finally:
             self.listening.clear()
 
@@ -286,8 +295,7 @@ class OcppServer:
             refusal = await self._door.refusal(connection.transport, request.headers, host, who)
         elif refusal is None:
             known_shape = 0 < len(who) <= LONGEST_ID and who.isprintable() and not self._access.rejected(who)
-            room = self._csms.waiting_room and (len(self._waiting) < ROOM or who in self._waiting)
-            if not known_shape or not room:
+            if not known_shape or not self._csms.waiting_room or not self._room.admits(who):
                 refusal = HTTPStatus.NOT_FOUND, "no such charging station\n"
         if refusal is None:
             return None
@@ -310,7 +318,7 @@ class OcppServer:
             return
         link = self._links.get(who)
         if link is None:
-            await self._serve_waiting(socket, who, subprotocol)
+            await self._room.serve(socket, who, subprotocol)
         elif await self._replaces(socket, link):
             await self._serve_known(socket, link, subprotocol)
 
@@ -368,27 +376,6 @@ class OcppServer:
 
     def _bad(self, who: str, what: str) -> None:
         self._emit("bad_frame", who, f"{who} sent {what}; its connection was closed")
-
-    async def _serve_waiting(self, socket: ServerConnection, who: str, subprotocol: str) -> None:
-        if who in self._waiting or len(self._waiting) >= ROOM:
-            await socket.close(1013, "waiting room is full")
-            return
-        now = self._now()
-        station = self._waiting[who] = WaitingStation(who, DIALECTS[subprotocol](), now)
-        if self._first("unknown", who):
-            text = f"Unknown station {who!r} waits. If it belongs here, add it to the site file's stations"
-            self._emit("station_unknown", who, text)
-        bucket = Bucket(WAITING_RATE, WAITING_BURST, now.s)
-        try:
-            async for message in socket:
-                await asyncio.sleep(bucket.take(self._clock.monotonic_s()))
-                answer = station.frame(message, self._now()) if isinstance(message, str) else None
-                if answer is not None:
-                    await socket.send(answer)
-        except ConnectionClosed:
-            pass
-        finally:
-            del self._waiting[who]
 
 
 def _host(connection: ServerConnection) -> str:

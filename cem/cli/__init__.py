@@ -55,6 +55,7 @@ GROUPS = {
         "revoke": "cem.cli.pki:pki_revoke",
         "list": "cem.cli.pki:pki_list",
     },
+    "privacy": {"forget": "cem.cli.privacy:privacy_forget"},
     "audit": {"list": "cem.cli.audit:audit_list", "verify": "cem.cli.audit:audit_verify"},
 }
 _GROUP_HELP = {
@@ -64,6 +65,7 @@ _GROUP_HELP = {
     "station": "Who waits, who belongs here, and passwords.",
     "tag": "Who may charge where there is no operator's cloud.",
     "pki": "The site's own CA for station certificates.",
+    "privacy": "Personal data.",
     "audit": "Events of security, and whether their record is whole.",
 }
 

@@ -137,6 +137,24 @@ def get(url: str, path: str, limit: int | None = None) -> Any:
     return body
 
 
+def post(url: str, path: str, body: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Any:
+    """Asks the controller to do something; gives what it says."""
+    try:
+        response = httpx.post(url.rstrip("/") + path, json=body, timeout=timeout_s)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CemError(
+            f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
+        ) from error
+    try:
+        told = response.json()
+    except ValueError as error:
+        raise CemError(f"{url} answers, but not as a controller does (HTTP {response.status_code})") from error
+    if not response.is_success:
+        detail = told.get("detail") if isinstance(told, dict) else None
+        raise CemError(f"the controller at {url} answered HTTP {response.status_code}: {detail or 'no reason given'}")
+    return told
+
+
 def print_json(body: object) -> None:
     print(json.dumps(body, indent=2, ensure_ascii=False))
 

@@ -55,7 +55,12 @@ class Csms(Section):
     listen: Listen = Field(Listen(), description="Where stations reach us.")
     upstreams: tuple[Upstream, ...] = Field(default=(), max_length=5, description="Empty: we are the CSMS of record.")
     offline_authorization: Literal["accept", "reject", "known"] = Field(
-        "known", description="Unknown tags while the upstream is away."
+        "known",
+        description="While the upstream is away: known tags only (those it accepted or put on a station's local list), accept "
+        "unknown ones too, or reject all. Contract certificates (plug and charge) must be known in either case.",
+    )
+    authorization_cache_days: int = Field(
+        30, ge=1, le=3650, description="A tag of which the upstream has said nothing for so long is unknown again."
     )
     standalone_authorization: Literal["everybody", "tags"] = Field(
         "everybody", description="Who may charge where there is no upstream: everybody, or the tags of cem tag."

@@ -74,4 +74,11 @@ class News:
     """Something happened that control should not wait a cycle for."""
 
 
-Action = SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A CSMS cleared the data of the customer with this token: ours are to be cleared as well."""
+
+    token: str
+
+
+Action = SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News | Forget

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cem.csms.actions import PRIMARY, Action, Emit, Persist, SendDown, SendUp
+from cem.csms.actions import PRIMARY, Action, Emit, Forget, Persist, SendDown, SendUp
 from cem.csms.authorization import Authorization, OnRejected
 from cem.csms.commands import Commands
 from cem.csms.dialect import Dialect
@@ -14,6 +14,7 @@ from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.observers import Observers
 from cem.csms.pace import Shared
+from cem.csms.parsing import member, words
 from cem.csms.picture import Picture
 from cem.csms.records import IdMap, JournalEntry, Noted
 from cem.csms.uplink import Leg, State, Uplink
@@ -158,6 +159,7 @@ class Clouds:
         if refused is not None:
             self._up(leg.name, refused)
             return False
+        self._customer(frame, dialect)
         answered = commands.answer(frame, dialect, uplink.ids, now)
         if answered is not None:
             text, told = answered
@@ -170,7 +172,7 @@ class Clouds:
             commands.answered(frame, dialect, answer)
             silent = error(frame.message_id, "GenericError", "station is silent")
             if answer is not None and not leg.observes:
-                self._authorization.list_sent(frame, answer)
+                self._authorization.observed(frame, answer)
             text = self._policy.returned(frame, answer) if answer is not None else silent
             self._up(leg.name, text)
 
@@ -181,6 +183,13 @@ class Clouds:
             commands.answered(frame, dialect, None)
             self._up(leg.name, error(frame.message_id, "GenericError", "station is not connected or busy"))
         return False
+
+    def _customer(self, frame: Frame, dialect: Dialect) -> None:
+        """Clearing a customer's data (OCPP 2.0.1 N10) reaches what is kept here as well, whatever the station says."""
+        if frame.action != "CustomerInformation" or frame.payload.get("clear") is not True or dialect.version == "1.6":
+            return
+        named = member(frame.payload.get("idToken"), "idToken"), frame.payload.get("customerIdentifier")
+        self._out.extend(Forget(token) for token in named if words(token) is not None)
 
     def _token_rejected(self, local_id: str, now: Now) -> None:
         """C6: the primary rejects the token of a transaction that began without asking it."""

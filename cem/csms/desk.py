@@ -1,6 +1,7 @@
 """Where a station's CALLs are handled: sent to the cloud, or answered here in its place, and learned from either way."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cem.csms.actions import Action, Emit, Persist, SendDown
 from cem.csms.authorization import Authorization
@@ -144,7 +145,8 @@ class Desk:
         token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
         good = dialect.token_accepted(answer.payload)
         if token is not None and good is not None:
-            self._authorization.learn(token, accepted=good, told=answer.payload)
+            contract = fact.contract if isinstance(fact, TokenAsked) else None
+            self._authorization.learn(token, now.utc, accepted=good, told=answer.payload, contract=contract)
         if isinstance(fact, Booted):
             self._uplink.remember_boot(None)
             if dialect.boot_status(answer.payload) == "Accepted":
@@ -232,9 +234,12 @@ class Desk:
     def _reply(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, local_id: str | None) -> None:
         """Our own answer as the CSMS."""
         token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
-        asked = isinstance(fact, TokenAsked) or token is not None
-        token_ok = self._authorization.decide(token, now.utc) if asked else True
-        local = LocalAnswer(now, HEARTBEAT_S, accepted=True, token_ok=token_ok, transaction_id=local_id)
+        local = LocalAnswer(now, HEARTBEAT_S, transaction_id=local_id)
+        # An empty token where one is needed is an unknown one; a 2.x start without says that none is needed (C01).
+        if token is not None or frame.action in {"Authorize", "StartTransaction"}:
+            contract = fact.contract if isinstance(fact, TokenAsked) else None
+            verdict = self._authorization.decide(token, now.utc, contract)
+            local = replace(local, token_ok=verdict.accepted, group=verdict.group, contract_ok=verdict.contract_ok)
         payload = dialect.answer(frame.action, frame.payload, local)
         if payload is None:
             text = error(frame.message_id, "NotImplemented", f"{frame.action} is not known here")

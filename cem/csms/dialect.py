@@ -10,6 +10,7 @@ from cem.csms.hold import Rung
 from cem.csms.moment import Now
 from cem.csms.profile_reading import Rules
 from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
+from cem.csms.token_cache import Group
 
 Ask = tuple[str, Mapping[str, Any]]
 """A CALL to make: action and payload."""
@@ -72,12 +73,19 @@ class StartProfile:
 
 @dataclass(frozen=True, slots=True)
 class LocalAnswer:
-    """What we decide when we answer as the CSMS; the dialect writes it down."""
+    """What we decide when we answer as the CSMS; the dialect writes it down.
+
+    Attributes:
+        group: Of the token; by it a station lets another tag of the family end the transaction.
+        contract_ok: The contract certificate is good; ``None`` where none was shown.
+    """
 
     now: Now
     interval_s: int
     accepted: bool = True
     token_ok: bool = True
+    group: Group | None = None
+    contract_ok: bool | None = None
     transaction_id: str | None = None
 
 

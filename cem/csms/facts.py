@@ -67,12 +67,23 @@ class MeterTold:
 
 @dataclass(frozen=True, slots=True)
 class TokenAsked:
-    """Somebody wants to be authorized."""
+    """Somebody wants to be authorized.
+
+    Attributes:
+        contract: Digest of the contract certificate that comes with it (plug and charge).
+    """
 
     token: str
+    contract: str | None = None
 
 
 Fact = Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
+
+
+def contract_digest(payload: Mapping[str, Any]) -> str | None:
+    """What stands for the contract certificate of an Authorize: the chain itself, or the hashes it is asked about by."""
+    shown = {key: payload[key] for key in ("certificate", "iso15118CertificateHashData") if payload.get(key)}
+    return hashlib.sha256(repr(sorted(shown.items())).encode()).hexdigest()[:32] if shown else None
 
 
 def start_key(fact: Fact | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cem.csms.actions import Action, Emit, Persist
 from cem.csms.pace import Room
+from cem.csms.privacy import pseudonymised
 from cem.csms.records import JournalEntry, JournalMark
 from cem.csms.thinning import NEVER, WHERE_DENSE
 
@@ -267,6 +268,11 @@ class Journal:
         self._parked_ids.clear()
         self.entries = deque(sorted([*self.entries, *again], key=lambda e: e.record.seq))
         return len(again)
+
+    def forget(self, token: str, instead: str) -> None:
+        """Another token stands where this one stood; on disk it is the store that changes it."""
+        for entry in (*self.entries, *self.parked):
+            entry.record = replace(entry.record, text=pseudonymised(entry.record.text, token, instead))
 
     def holds(self, local_id: str | None) -> bool:
         """Whether something of this transaction (``None``: of any) is still to be told."""

@@ -1,6 +1,8 @@
-"""What the stations of a site share: how fast a backlog is told to one CSMS, and how much of it may be kept."""
+"""What the stations of a site share: pace and room of what a CSMS has still to hear, and what it said of tokens."""
 
 from dataclasses import dataclass, field
+
+from cem.csms.token_cache import TokenCache
 
 REPLAY_PER_S = 100.0
 """Journaled messages a second, the whole site together: 200,000 take 34 minutes."""
@@ -61,6 +63,7 @@ class Shared:
 
     room: Room = field(default_factory=Room)
     rate_per_s: float = REPLAY_PER_S
+    cache: TokenCache = field(default_factory=TokenCache)
     paces: dict[str, Pace] = field(default_factory=dict)
 
     def pace(self, upstream_id: str) -> Pace:

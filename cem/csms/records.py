@@ -161,6 +161,35 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenKnown:
+    """What the cloud said of a token, kept for when it cannot be asked.
+
+    Attributes:
+        token_hash: Which.
+        until_utc: When that ends; ``None``: never.
+        group: The token of its group, as told.
+        group_kind: Its type in 2.x.
+        contract: Digest of the contract certificate it was accepted with.
+        seen_utc: When the cloud said so.
+    """
+
+    token_hash: str
+    accepted: bool
+    until_utc: datetime | None
+    group: str | None
+    group_kind: str
+    contract: str | None
+    seen_utc: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGone:
+    """A token of which nothing is known any more."""
+
+    token_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """An event of consequence, for the audit."""
 
@@ -170,7 +199,19 @@ class Noted:
     text: str
 
 
-Record = Registration | Grant | SessionUpdate | SignedValue | JournalEntry | JournalMark | IdMap | Kept | Noted
+Record = (
+    Registration
+    | Grant
+    | SessionUpdate
+    | SignedValue
+    | JournalEntry
+    | JournalMark
+    | IdMap
+    | Kept
+    | TokenKnown
+    | TokenGone
+    | Noted
+)
 
 
 def kept_key(station_id: str, name: str) -> str:

@@ -8,7 +8,7 @@ from cem.core.site import Evse
 from cem.core.state import EvseState
 from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, Persist, SendDown, SendUp
 from cem.csms.authorization import NAME as LOCAL_LIST
-from cem.csms.authorization import Authorization, OnRejected, Policy, Tags
+from cem.csms.authorization import Authorization, OnRejected, Policy, Tags, token_hash
 from cem.csms.clouds import CALL_TIMEOUT_S, Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
@@ -19,6 +19,7 @@ from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
 from cem.csms.keeper import Keeper
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
+from cem.csms.outlook import evse_state
 from cem.csms.pace import Shared
 from cem.csms.picture import Picture
 from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Registration
@@ -99,14 +100,15 @@ class StationSession:
             self._down, self.picture, self._out, new_id, self._proven,
         )  # fmt: skip
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
+        shared = shared or Shared()
         self._settings = Settings(station_id, self._out)
         self._authorization = Authorization(
             options.offline_authorization, standalone=not options.upstream, tags=options.tags,
-            station_id=station_id, out=self._out,
+            station_id=station_id, out=self._out, cache=shared.cache,
         )  # fmt: skip
         policy = Filter(station_id, options.allowed_hosts, self._settings, self._out)
         self.clouds = Clouds(
-            station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared or Shared(),
+            station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared,
             policy, self._authorization,
         )  # fmt: skip
         self._desk = Desk(
@@ -241,6 +243,15 @@ class StationSession:
             self._follow_cloud(now)
         return self._flush(now)
 
+    def forget(self, token: str, instead: str) -> None:
+        """As if a token had never been seen; ``instead`` stands where something must. The disk is the store's business."""
+        self._authorization.forget(token)
+        for transaction in self.picture.transactions.open.values():
+            if transaction.token == token_hash(token):
+                transaction.token = instead
+        for uplink in self.clouds.legs.values():
+            uplink.journal.forget(token, instead)
+
     def retry_refused(self, now: Now) -> list[Action]:
         """Somebody asks for another try of what a CSMS refused."""
         self.clouds.retry(now)
@@ -306,28 +317,11 @@ class StationSession:
 
     def evse_states(self, now_s: float) -> list[EvseState]:
         """What control sees."""
-        return [self._evse_state(number, now_s) for number in self.picture.evses]
-
-    def _evse_state(self, number: int, now_s: float) -> EvseState:
-        live, hold = self.picture.evses[number], self.keeper.holds[number]
-        transaction = self.picture.transactions.at(number)
-        charging = transaction is not None
-        return EvseState(
-            evse_id=live.evse.evse_id,
-            online=self.online,
-            connected=True if charging else live.connected,
-            charging=charging,
-            in_force_a=hold.in_force_a(now_s, charging=charging),
-            confirmed_a=hold.confirmed_a(now_s),
-            confirmed_s=hold.confirmed_s,
-            measured_a=live.current_a,
-            measured_s=live.measured_s,
-            report_interval_s=self._options.meter_interval_s,
-            cloud_limit_a=hold.cloud_a,
-            since_s=transaction.started_s if transaction is not None else None,
-            status=live.status,
-            fault=self.keeper.fault(number),
-        )
+        online, interval_s = self.online, self._options.meter_interval_s
+        return [
+            evse_state(self.picture, self.keeper, number, now_s, online=online, report_interval_s=interval_s)
+            for number in self.picture.evses
+        ]
 
     def status(self) -> dict[str, Any]:
         """For the API."""

@@ -84,7 +84,8 @@ class V16:
         return None
 
     def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
-        token_info = {"idTagInfo": {"status": "Accepted" if local.token_ok else "Invalid"}}
+        family = {} if local.group is None else {"parentIdTag": local.group.token}
+        token_info = {"idTagInfo": {"status": "Accepted" if local.token_ok else "Invalid", **family}}
         match action:
             case "BootNotification":
                 status = "Accepted" if local.accepted else "Pending"

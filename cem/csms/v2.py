@@ -14,7 +14,7 @@ from cem.csms.dialect import (
     StartAnswer,
     StartProfile,
 )
-from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
+from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, contract_digest
 from cem.csms.hold import Purpose, Rung
 from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
@@ -63,7 +63,7 @@ class V2:
             case "MeterValues" if evse is not None:
                 return MeterTold(evse, payload.get("meterValue"))
             case "Authorize" if token is not None:
-                return TokenAsked(token)
+                return TokenAsked(token, contract_digest(payload))
             case "TransactionEvent":
                 return self._transaction(payload, at, token)
         return None
@@ -87,13 +87,20 @@ class V2:
         )
 
     def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
-        token_info = {"idTokenInfo": {"status": "Accepted" if local.token_ok else "Unknown"}}
+        group = local.group
+        family = {} if group is None else {"groupIdToken": {"idToken": group.token, "type": group.kind}}
+        token_info: dict[str, Any] = {"idTokenInfo": {"status": "Accepted" if local.token_ok else "Unknown", **family}}
         match action:
             case "BootNotification":
                 status = "Accepted" if local.accepted else "Pending"
                 return {"status": status, "currentTime": ocpp_time(local.now.utc), "interval": local.interval_s}
             case "Heartbeat":
                 return {"currentTime": ocpp_time(local.now.utc)}
+            case "Authorize" if local.contract_ok is not None:  # C07: nobody here can check a chain or its revocation
+                return {
+                    **token_info,
+                    "certificateStatus": "Accepted" if local.contract_ok else "NoCertificateAvailable",
+                }
             case "Authorize":
                 return token_info
             case "TransactionEvent":

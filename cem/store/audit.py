@@ -15,7 +15,7 @@ from cem.errors import CemError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit (
-    at_utc TEXT NOT NULL, at_s REAL NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
+    number INTEGER PRIMARY KEY, at_utc TEXT NOT NULL, at_s REAL NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
     data TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS audit_chain (number INTEGER PRIMARY KEY, previous TEXT NOT NULL, digest TEXT NOT NULL);
@@ -26,6 +26,7 @@ AUDITED = frozenset({
     "station_flood", "address_flood", "certificate_unusable", "access_changed",
 })  # fmt: skip
 """Events that are put into the audit when they are noted; what the OCPP sessions decide is written by them."""
+_INSERT = "INSERT INTO audit (at_utc, at_s, code, subject, text, data) VALUES (?, ?, ?, ?, ?, ?)"
 Row = tuple[str, float, str, str, str, str]
 
 
@@ -55,7 +56,7 @@ def append(connection: sqlite3.Connection, row: Row) -> None:
     """Writes one entry and its link; inside a transaction."""
     last = connection.execute("SELECT digest FROM audit_chain ORDER BY number DESC LIMIT 1").fetchone()
     previous = "" if last is None else last[0]
-    number = connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", row).lastrowid
+    number = connection.execute(_INSERT, row).lastrowid
     if number is None:
         raise sqlite3.ProgrammingError("an entry without a number")
     connection.execute("INSERT INTO audit_chain VALUES (?, ?, ?)", (number, previous, digest(previous, number, row)))

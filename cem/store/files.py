@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from cem.errors import CemError
 
 Synchronous = Literal["FULL", "NORMAL"]
 
+SCRUB_TRIES, SCRUB_PAUSE_S = 20, 0.2
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -56,6 +58,17 @@ def take_lock(directory: Path) -> int | None:
             "its own storage.directory"
         ) from None
     return descriptor
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a controller runs on this directory."""
+    try:
+        descriptor = take_lock(directory)
+    except CemError:
+        return True
+    if descriptor is not None:
+        os.close(descriptor)
+    return False
 
 
 def open_database(path: Path, schema: str, synchronous: Synchronous, *, thorough: bool) -> sqlite3.Connection:
@@ -105,6 +118,21 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def scrub(connection: sqlite3.Connection) -> None:
+    """Leaves nothing of deleted rows in the file or its journal.
+
+    Raises:
+        sqlite3.Error: There is no room for a second copy, or somebody reads the file for too long.
+    """
+    connection.execute("VACUUM")
+    for _ in range(SCRUB_TRIES):
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not busy:
+            return
+        time.sleep(SCRUB_PAUSE_S)
+    raise sqlite3.OperationalError("somebody else reads the file; try again")
 
 
 def quarantine(path: Path) -> Path:

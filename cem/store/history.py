@@ -4,14 +4,16 @@ import contextlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cem.errors import CemError
 from cem.ports import Event
-from cem.store.files import is_corrupt, is_full, open_database, quarantine
+from cem.store.files import is_corrupt, is_full, open_database, quarantine, scrub
+from cem.store.forget import forget_in_events
 from cem.store.rollups import Phases, Rollup
-from cem.store.rows import event_from_row
+from cem.store.rows import event_from_row, transaction
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,22 @@ class History:
             log.warning("%s: the history is written again", self._path)
             self.problem = None
         return True
+
+    def forget(self, pseudonyms: Mapping[str, str]) -> int:
+        """Takes tokens out of the texts; how many there were.
+
+        Raises:
+            CemError: The file cannot be written.
+        """
+        try:
+            connection = self._open()
+            with transaction(connection):
+                changed = forget_in_events(connection, pseudonyms)
+            if changed:
+                scrub(connection)
+        except (sqlite3.Error, OSError) as error:
+            raise CemError(f"{self._path}: cannot be rewritten: {error}") from error
+        return changed
 
     def _row(self, connection: sqlite3.Connection, rollup: Rollup) -> tuple[object, ...]:
         return (

@@ -6,12 +6,13 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cem.errors import CemError
-from cem.store.files import is_corrupt, is_full, open_database, quarantine, sync_directory
+from cem.store.files import is_corrupt, is_full, open_database, quarantine, scrub, sync_directory
 from cem.store.queue import salvage
 from cem.store.rows import (
     SCHEMA,
@@ -28,6 +29,7 @@ from cem.store.rows import (
 )
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 REOPEN_AFTER_S = 5.0
 SNAPSHOT_AFTER_S = 86_400.0
@@ -159,6 +161,26 @@ class Ledger:
             sync_directory(self._path.parent)
         except (sqlite3.Error, OSError) as error:
             log.warning("%s: no snapshot was made (%s); the ledger itself goes on", self._path, error)
+
+    def rewrite(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Changes what is on record, and leaves nothing of what was there: not in free pages, the journal or the snapshot.
+
+        Raises:
+            CemError: The file cannot be written.
+        """
+        if self._connection is None:
+            raise CemError(self.problem or f"{self._path}: the ledger is not open")
+        try:
+            with transaction(self._connection):
+                result = change(self._connection)
+            scrub(self._connection)
+            self.contents = load(self._connection, self.contents.ids_below)
+            self._snapshot.with_suffix(".part").unlink(missing_ok=True)
+            self._snapshot.unlink(missing_ok=True)
+        except (sqlite3.Error, OSError) as error:
+            raise CemError(f"{self._path}: cannot be rewritten: {error}") from error
+        self.keep_snapshot()
+        return result
 
     def write(self, jobs: Sequence[Sequence[Entry]]) -> list[CemError | None]:
         """Write several jobs with one sync.

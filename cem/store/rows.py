@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, SignedValue, kept_key
+from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, SignedValue, TokenGone, TokenKnown, kept_key
 from cem.errors import CemError
 from cem.ports import Event, Grant, Record, Registration, SessionUpdate
-from cem.store import audit, details
+from cem.store import audit, details, tokens
 from cem.store.queue import QUEUE_SCHEMA, apply_queue_record
 from cem.store.sessions import Session, fold
 
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOU
     + audit.SCHEMA
     + QUEUE_SCHEMA
     + details.SCHEMA
+    + tokens.SCHEMA
 )
 
 SESSION_COLUMNS = tuple(f.name for f in fields(Session))
@@ -122,6 +123,8 @@ def apply_entry(connection: sqlite3.Connection, entry: Entry) -> None:
             connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (key, entry.text))
         case Noted():
             audit.append(connection, (entry.at_utc.isoformat(), 0.0, entry.code, entry.station_id, entry.text, "{}"))
+        case TokenKnown() | TokenGone():
+            tokens.apply_token(connection, entry)
         case JournalEntry() | JournalMark() | IdMap():
             apply_queue_record(connection, entry)
         case State():
@@ -219,7 +222,9 @@ def read_audit(path: Path, limit: int) -> tuple[Event, ...]:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            rows = connection.execute("SELECT * FROM audit ORDER BY rowid DESC LIMIT ?", (limit,)).fetchall()
+            rows = connection.execute(
+                "SELECT at_utc, at_s, code, subject, text, data FROM audit ORDER BY rowid DESC LIMIT ?", (limit,)
+            ).fetchall()
         finally:
             connection.close()
     except sqlite3.Error:

@@ -10,39 +10,36 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cem.csms.privacy import Forgotten
 from cem.errors import CemError
-from cem.ports import Event, Grant, IdMap, JournalEntry, Record, Registration
+from cem.ports import Event, Grant, IdMap, JournalEntry, Record, Registration, TokenKnown
 from cem.store.audit import AUDITED
 from cem.store.files import disk_used_percent, prepare_directory, take_lock
+from cem.store.forget import without_token
 from cem.store.history import History, read_rollups
+from cem.store.id_blocks import IdBlocks
+from cem.store.jobs import Call, Job
 from cem.store.ledger import Ledger
+from cem.store.purge import purge
 from cem.store.queue import by_station, read_id_maps, read_journal
 from cem.store.rollups import Rollup
 from cem.store.rows import Entry, State, TransactionIds, read_audit, read_sessions
 from cem.store.sessions import Session
+from cem.store.tokens import read_tokens
 
 log = logging.getLogger(__name__)
 
 MAX_JOBS = 20_000
 MAX_EVENTS = 2_000
 MAX_ROLLUPS = 10_000
-ID_BLOCK = 200
 STATE_RETRY_S = 5.0
 DISK_ALARM_PERCENT = 85.0  # FAULTS L6
-
-
-class _Job:
-    """Entries that are written together, and who waits for them."""
-
-    __slots__ = ("done", "entries")
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = tuple(entries)
-        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
 
 
 class Store:
@@ -77,8 +74,9 @@ class Store:
             maxlen=MAX_EVENTS,
         )
         self._wake = threading.Condition()
-        self._jobs: deque[_Job] = deque()
-        self._taken: list[_Job] = []
+        self._jobs: deque[Job] = deque()
+        self._taken: list[Job] = []
+        self._calls: deque[Call] = deque()
         self._states: dict[str, str] = {}
         self._states_retry_s = 0.0
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -86,10 +84,7 @@ class Store:
         self._dropped = 0
         self._closing = False
         self._disk_problem: str | None = None
-        self._id_lock = threading.Lock()
-        self._next_id = self._ids_below = self._ledger.contents.ids_below
-        self._id_job: _Job | None = None
-        self._order_ids(first=True)
+        self._ids = IdBlocks(self._ledger.contents.ids_below, self._write_ids, self._order_ids)
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._writer.start()
 
@@ -117,15 +112,15 @@ class Store:
         with self._wake:
             self._recent.append(event)
         with contextlib.suppress(CemError):  # what is wrong with the disk is told by ``problems``
-            self._enqueue(_Job((event,)))
+            self._enqueue(Job((event,)))
 
     async def _commit(self, entries: Sequence[Entry]) -> None:
-        job = _Job(entries)
+        job = Job(entries)
         self._enqueue(job)
         # Whoever stops waiting does not take the record back.
         await asyncio.shield(asyncio.wrap_future(job.done))
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         with self._wake:
             if self._closing:
                 raise CemError("the store is closed; the record was not written")
@@ -156,6 +151,10 @@ class Store:
         """By station: under which ids CSMSs know its transactions, oldest first; as ``journal``."""
         return by_station(read_id_maps(self._directory / "ledger.db"))
 
+    def tokens(self) -> tuple[TokenKnown, ...]:
+        """What CSMSs said of tokens; as ``journal``."""
+        return read_tokens(self._directory / "ledger.db")
+
     def queue(self, limit: int = 200, *, station_id: str | None = None) -> tuple[JournalEntry, ...]:
         """What CSMSs have not heard, in the order of each station's queue; as ``journal``."""
         return read_journal(self._directory / "ledger.db", waiting_only=True, station_id=station_id, limit=limit)
@@ -168,36 +167,49 @@ class Store:
         Raises:
             CemError: The block is used up and a new one cannot be written.
         """
-        with self._id_lock:
-            if self._ids_below - self._next_id <= ID_BLOCK // 2:
-                self._order_ids()
-            if self._next_id >= self._ids_below and self._id_job is not None:
-                self._id_job.done.exception(timeout=1.0)  # a burst of starts: the writer is a moment behind
-                self._order_ids()
-            if self._next_id >= self._ids_below:
-                raise CemError(self._ledger.problem or f"{self._directory}: no new transaction id can be written")
-            self._next_id += 1
-            return self._next_id - 1
+        taken = self._ids.take()
+        if taken is None:
+            raise CemError(self._ledger.problem or f"{self._directory}: no new transaction id can be written")
+        return taken
 
-    def _order_ids(self, *, first: bool = False) -> None:
-        """See that a block of ids is on disk or on its way."""
-        if first:
-            (error,) = self._ledger.write([(TransactionIds(self._ids_below + ID_BLOCK),)])
-            if error is None:
-                self._ids_below += ID_BLOCK
-            return
-        if self._id_job is not None:
-            if not self._id_job.done.done():
-                return
-            if self._id_job.done.exception() is None:
-                (entry,) = self._id_job.entries
-                if isinstance(entry, TransactionIds):
-                    self._ids_below = entry.below
-            self._id_job = None
-        if self._ids_below - self._next_id <= ID_BLOCK // 2:
-            job = _Job((TransactionIds(self._ids_below + ID_BLOCK),))
-            self._enqueue(job)
-            self._id_job = job
+    def _write_ids(self, below: int) -> bool:
+        return self._ledger.write([(TransactionIds(below),)]) == [None]
+
+    def _order_ids(self, below: int) -> concurrent.futures.Future[None]:
+        job = Job((TransactionIds(below),))
+        self._enqueue(job)
+        return job.done
+
+    async def forget(
+        self, pseudonyms: Mapping[str, str], *, by: str, signed_too: bool = False
+    ) -> Mapping[str, Forgotten]:
+        """Takes tokens out of everything on disk; writes to the ledger wait meanwhile, for seconds where it is large.
+
+        Args:
+            pseudonyms: What stands in place of each token where something must.
+            by: Who asked, for the audit.
+            signed_too: Signed values of ended sessions that name a token go as well.
+
+        Raises:
+            CemError: It could not be done; nothing is lost, and it can be asked for again.
+        """
+        call = Call(partial(self._forget, pseudonyms, by, signed_too))
+        with self._wake:
+            if self._closing:
+                raise CemError("the store is closed")
+            self._calls.append(call)
+            self._wake.notify()
+        return await asyncio.shield(asyncio.wrap_future(call.done))
+
+    def _forget(self, pseudonyms: Mapping[str, str], by: str, signed_too: bool) -> Mapping[str, Forgotten]:
+        """In the writer's thread."""
+        self._write_history()
+        found, entry = purge(self._ledger, self._history, self._directory, pseudonyms, by=by, signed_too=signed_too)
+        with self._wake:
+            kept = [replace(event, text=without_token(event.text, pseudonyms)) for event in self._recent]
+            self._recent.clear()
+            self._recent.extend([*kept, entry])
+        return found
 
     # -- state by name -------------------------------------------------------------------------------------------
 
@@ -311,7 +323,11 @@ class Store:
                 closing = self._closing
                 self._taken = list(self._jobs)
                 self._jobs.clear()
+                calls = list(self._calls)
+                self._calls.clear()
             self._write_ledger(self._taken)
+            for call in calls:
+                call.run()
             if closing or time.monotonic() >= history_due_s:
                 self._write_history()
                 self._ledger.keep_snapshot()
@@ -322,9 +338,9 @@ class Store:
 
     def _has_work(self) -> bool:
         states_due = bool(self._states) and time.monotonic() >= self._states_retry_s
-        return bool(self._jobs) or states_due or self._closing
+        return bool(self._jobs or self._calls) or states_due or self._closing
 
-    def _write_ledger(self, jobs: Sequence[_Job]) -> None:
+    def _write_ledger(self, jobs: Sequence[Job]) -> None:
         with self._wake:
             states = dict(self._states)
         if not jobs and not states:

@@ -17,6 +17,7 @@ from cem.store import Session
 from cem.web.api import Events, Sessions, make_router
 from cem.web.guard import Guard
 from cem.web.page import PageData, has_room, serve_page
+from cem.web.privacy import ForgetToken, make_privacy_router
 from cem.web.queue import ReadQueue, make_queue_router, no_queue
 from cem.web.snapshot import SnapshotCell
 from cem.web.wish import HandIn, make_wish_router
@@ -57,6 +58,7 @@ class WebServer:
         wish: HandIn | None = None,
         queue: ReadQueue = no_queue,
         retry_queue: Callable[[], object] | None = None,
+        forget: ForgetToken | None = None,
     ) -> None:
         """Prepare; nothing is bound before ``start``.
 
@@ -71,6 +73,7 @@ class WebServer:
             version: Of the product.
             wish: Takes wishes for EVSEs; ``None``: nobody may wish anything here.
             queue: What upstream CSMSs have not heard.
+            forget: Forgets a token, from any thread; ``None``: nobody may ask for that here.
             retry_queue: Has what they refused told again, from any thread; ``None``: nobody may ask for that here.
         """
         self.port = port
@@ -79,6 +82,7 @@ class WebServer:
         routers = (
             make_wish_router(wish, view.knows),
             make_queue_router(queue, retry_queue),
+            make_privacy_router(forget),
             make_router(view, cycle_s, sessions, events),
         )
         self._app = self._make_app(routers, version)

@@ -48,6 +48,7 @@ class Rig:
             "S1", self.evses, 230.0, Options(upstream=self.upstream, **self.options),
             lambda: f"ours-{next(ids)}", self.store.next_transaction_id, self.shared,
         )  # fmt: skip
+        self.shared.cache.restore(self.store.tokens())
         self.session.restore(
             self.store.registrations().get("S1"),
             self.store.grants(),

@@ -41,7 +41,10 @@ async def test_the_chain_holds_over_restarts(tmp_path):
         ("UPDATE audit SET at_utc = '2026-01-01T00:00:00+00:00' WHERE rowid = 5", "entry 5"),
         ("DELETE FROM audit WHERE rowid = 2", "entry 2 is missing"),
         ("DELETE FROM audit WHERE rowid = 2; DELETE FROM audit_chain WHERE number = 2", "before entry 3"),
-        ("INSERT INTO audit VALUES ('2026', 0, 'x', 'y', 'z', '{}')", "entry 6 was put in"),
+        (
+            "INSERT INTO audit (at_utc, at_s, code, subject, text, data) VALUES ('2026', 0, 'x', 'y', 'z', '{}')",
+            "entry 6 was put in",
+        ),
         ("UPDATE audit SET rowid = 9 WHERE rowid = 4; UPDATE audit_chain SET number = 9 WHERE number = 4", "entry"),
     ],
 )

@@ -71,6 +71,7 @@ def test_api_describes_itself_without_other_hosts(client):
         "/api/v1/queue",
         "/api/v1/queue/export",
         "/api/v1/queue/retry",
+        "/api/v1/privacy/forget",
         "/healthz",
         "/api/v1/sessions",
         "/api/v1/events",

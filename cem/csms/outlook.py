@@ -1,0 +1,30 @@
+"""An EVSE as control sees it: what its station told, and what it may draw by what it was sent."""
+
+from cem.core.state import EvseState
+from cem.csms.keeper import Keeper
+from cem.csms.picture import Picture
+
+
+def evse_state(
+    picture: Picture, keeper: Keeper, number: int, now_s: float, *, online: bool, report_interval_s: float
+) -> EvseState:
+    """One EVSE at this moment."""
+    live, hold = picture.evses[number], keeper.holds[number]
+    transaction = picture.transactions.at(number)
+    charging = transaction is not None
+    return EvseState(
+        evse_id=live.evse.evse_id,
+        online=online,
+        connected=True if charging else live.connected,
+        charging=charging,
+        in_force_a=hold.in_force_a(now_s, charging=charging),
+        confirmed_a=hold.confirmed_a(now_s),
+        confirmed_s=hold.confirmed_s,
+        measured_a=live.current_a,
+        measured_s=live.measured_s,
+        report_interval_s=report_interval_s,
+        cloud_limit_a=hold.cloud_a,
+        since_s=transaction.started_s if transaction is not None else None,
+        status=live.status,
+        fault=keeper.fault(number),
+    )
