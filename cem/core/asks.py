@@ -9,7 +9,7 @@ from cem.core.cycle import EngineMemory, Plan
 from cem.core.headroom import Envelopes
 from cem.core.reasons import Reason
 from cem.core.state import SiteState
-from cem.core.topology import Bools, Floats, Ints
+from cem.core.topology import NO_ROW, Bools, Floats, Ints, Topology, crowded_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ def who_asks(
     state: SiteState,
     memory: EngineMemory,
     envelopes: Envelopes,
+    counted: Topology,
     by_mode: tuple[tuple[Reason, Floats], ...] = (),
 ) -> Asks:
     """Everything that bounds one EVSE by itself; the tightest bound names the reason.
@@ -45,6 +46,7 @@ def who_asks(
         state: The site as measured.
         memory: This cycle's reports and commitments included.
         envelopes: The zones' envelopes of this cycle.
+        counted: The topology with the phases each EVSE counts on now.
         by_mode: Bounds that modes set.
     """
     now_s = state.now_s
@@ -84,7 +86,12 @@ def who_asks(
     idle = np.isin(why, (Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
     # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
     fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
-    # who is late with its cut keeps its share; what it draws beyond counts until it is down
+    # who is late with its cut keeps its share; what it draws beyond counts until it is down, where all draw too much
     late = memory.committed.beyond_a(memory.reports, now_s, plan.timings)
+    if late.any():
+        drawn = memory.reports.highest(now_s)
+        drawn = np.where(np.isnan(drawn), memory.committed.committed_a, drawn)
+        left = envelopes.room_a.ravel() - counted.wired.load(drawn)
+        late = np.where(crowded_row(counted, np.zeros(n), left) == NO_ROW, 0.0, late)
     fixed = np.where(beyond | idle, fixed, late)
     return Asks(~beyond & ~idle & (most >= plan.min_a), most, why, fixed, tuple(bounds))

@@ -52,7 +52,7 @@ class Commitment:
         lazy: It was found to leave part of its limit unused.
         deaf: It draws more than its limit and does not come down (fault S4): a load, not ours to share.
         over_s: Since when it has drawn more than its limit; inf where it does not.
-        over_from_a: What it drew then.
+        heeds_at_a: It must have come down to this by the time that it is judged.
         reaction_s: Learned: from a new limit to a draw that follows it; NaN where none was seen yet.
         asked_s: When the limit stepped that is being learned from; inf where none is.
         still_s: Since when it has drawn nothing at all although it was offered current; inf where it draws.
@@ -68,7 +68,7 @@ class Commitment:
     lazy: Bools
     deaf: Bools
     over_s: Floats
-    over_from_a: Floats
+    heeds_at_a: Floats
     reaction_s: Floats
     asked_s: Floats
     still_s: Floats
@@ -90,7 +90,7 @@ class Commitment:
             lazy=no,
             deaf=no,
             over_s=never,
-            over_from_a=np.zeros(count),
+            heeds_at_a=np.zeros(count),
             reaction_s=np.full(count, np.nan),
             asked_s=never,
             still_s=never,
@@ -146,7 +146,7 @@ def update(
     standing = np.maximum(committed, drawn)  # S4: what is measured counts
 
     memory = _learn_reaction(memory, reports, charging & seen, drawn, in_force, now_s)
-    memory = _listen(memory, reports, charging & seen, drawn, in_force, now_s)
+    memory = _listen(memory, reports, charging & seen, drawn, in_force, now_s, memory.reacts_within_s(timings))
     # appetite is judged on a limit that stands, by a report taken after the EV had time to follow it
     changed_s = np.where(np.abs(in_force - memory.in_force_a) > 1e-6, now_s, memory.changed_s)
     judged = seen & (reports.last_s >= changed_s + memory.reacts_within_s(timings))
@@ -199,17 +199,25 @@ def _learn_reaction(
 
 
 def _listen(
-    memory: Commitment, reports: Reports, told: Bools, drawn: Floats, in_force: Floats, now_s: float
+    memory: Commitment,
+    reports: Reports,
+    told: Bools,
+    drawn: Floats,
+    in_force: Floats,
+    now_s: float,
+    reacts_within_s: Floats,
 ) -> Commitment:
     """Who draws more than its limit: since when, and whether it is on its way down or deaf."""
     over = told & (drawn > in_force + OBEYS_WITHIN_A)
-    heeds = drawn <= memory.over_from_a - HEEDS_PART * (memory.over_from_a - memory.in_force_a)
+    heeds = drawn <= memory.heeds_at_a
     afresh = (memory.over_s == np.inf) | (heeds & (in_force < memory.in_force_a - OBEYS_WITHIN_A))
     over_s = np.where(over, np.where(afresh, now_s, memory.over_s), np.inf)
-    over_from_a = np.where(over & afresh, drawn, memory.over_from_a)
     for_s = reports.last_s - over_s
+    # one that is late may still be rising to the limit it had before; from the top of that it must come down
+    rising = over & (for_s <= reacts_within_s) & (drawn > np.nan_to_num(reports.before_a).max(axis=1, initial=0.0))
+    heeds_at_a = np.where(over & (afresh | rising), drawn - HEEDS_PART * (drawn - in_force), memory.heeds_at_a)
     deaf = over & (memory.deaf | ((for_s >= HEARS_WITHIN_S) & ~heeds) | (for_s >= LONGEST_S))
-    return replace(memory, over_s=over_s, over_from_a=over_from_a, deaf=deaf | (memory.deaf & ~told))
+    return replace(memory, over_s=over_s, heeds_at_a=heeds_at_a, deaf=deaf | (memory.deaf & ~told))
 
 
 def _learn_phases(

@@ -15,9 +15,7 @@ from cem.core.rotation import Turns
 from cem.core.site import Site
 from cem.core.surplus import SurplusMemory
 from cem.core.timings import Timings
-from cem.core.topology import FAMILIES, SUM, Floats, Ints, Topology, flatten
-
-NO_ROW = -1
+from cem.core.topology import FAMILIES, NO_ROW, SUM, Floats, Ints, Topology, flatten
 
 RECONNECT_S = 20.0
 """After our start stations need this long to connect and to report again; nothing of theirs is raised before."""

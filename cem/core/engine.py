@@ -11,15 +11,15 @@ from cem.core import commitment, phases, rotation
 from cem.core.allocation import Request, Shares, raise_within
 from cem.core.asks import who_asks
 from cem.core.commitment import Commitment
-from cem.core.cycle import NO_ROW, Decision, EngineMemory, Plan
-from cem.core.explain import crowded_row, in_line, reasons
+from cem.core.cycle import Decision, EngineMemory, Plan
+from cem.core.explain import in_line, reasons
 from cem.core.headroom import Draws, Envelopes, zone_limits
 from cem.core.modes import spare
 from cem.core.reasons import Reason
 from cem.core.recount import explained
 from cem.core.state import SiteState
 from cem.core.supply import bound_resources, choose_phases, supply
-from cem.core.topology import Bools, Floats, Topology
+from cem.core.topology import NO_ROW, Bools, Floats, Topology, crowded_row
 from cem.core.unbalance import share_balanced
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
@@ -54,7 +54,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
     supplied, memory = supply(plan, state, memory, envelopes, in_flight)
     counted, envelopes = supplied.counted, supplied.envelopes
-    asks = who_asks(plan, state, memory, envelopes, supplied.bounds)
+    asks = who_asks(plan, state, memory, envelopes, counted, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
     room_a = np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, counted.wired.load(memory.setpoint_a)))

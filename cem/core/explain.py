@@ -2,22 +2,12 @@
 
 import numpy as np
 
-from cem.core.allocation import EPS_A, NOT_ADMITTED, Shares
+from cem.core.allocation import NOT_ADMITTED, Shares
 from cem.core.asks import Asks
-from cem.core.cycle import NO_ROW
 from cem.core.headroom import Envelopes
 from cem.core.reasons import REASON_OF, Reason
 from cem.core.rotation import Queue
-from cem.core.topology import Floats, Ints, Topology
-
-
-def crowded_row(counted: Topology, min_a: Floats, left_a: Floats) -> Ints:
-    """``(n,)`` the first row without room for each EVSE's minimum; ``NO_ROW`` where there is room."""
-    use = counted.wired
-    lacks = use.coef * min_a[use.evse] > left_a[use.row] + EPS_A
-    first = np.full(use.n, use.rows, dtype=np.int64)
-    np.minimum.at(first, use.evse[lacks], use.row[lacks])
-    return np.where(first < use.rows, first, NO_ROW)
+from cem.core.topology import NO_ROW, Floats, Ints
 
 
 def in_line(reason: Ints, setpoint: Floats, queue: Queue) -> Ints:

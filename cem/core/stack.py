@@ -5,9 +5,9 @@ from enum import Enum
 
 import numpy as np
 
-from cem.core.cycle import NO_ROW, Decision, Plan
+from cem.core.cycle import Decision, Plan
 from cem.core.reasons import TEXTS, Reason
-from cem.core.topology import FAMILIES, SUM
+from cem.core.topology import FAMILIES, NO_ROW, SUM
 
 
 class Hold(Enum):

@@ -21,6 +21,8 @@ FAMILIES = ("L1", "L2", "L3", "SUM")
 SUM = 3
 """The family of power limits; 0 to 2 are the grid phases."""
 
+NO_ROW = -1
+
 EPS_A = 1e-7
 """Two currents nearer than this are the same: far below any step, far above the rounding of 10,000 summands."""
 
@@ -236,3 +238,12 @@ def feasible(
 ) -> bool:
     """Whether no row is exceeded. A row that is below 0 already is exceeded whatever the EVSEs do."""
     return bool(np.all(room(topology, current_a, phases, cap, n_phases=n_phases) >= -tolerance_a))
+
+
+def crowded_row(counted: Topology, min_a: Floats, left_a: Floats) -> Ints:
+    """``(n,)`` the first row without room for each EVSE's minimum; ``NO_ROW`` where there is room."""
+    use = counted.wired
+    lacks = use.coef * min_a[use.evse] > left_a[use.row] + EPS_A
+    first = np.full(use.n, use.rows, dtype=np.int64)
+    np.minimum.at(first, use.evse[lacks], use.row[lacks])
+    return np.where(first < use.rows, first, NO_ROW)

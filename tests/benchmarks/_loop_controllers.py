@@ -1,6 +1,7 @@
-"""The controllers that are compared: the engine, and two of the kind that is found in the field.
+"""The controllers that are compared: the engine, two kinds that are found in the field, and the best form of each.
 
-Each is asked once a second with what it could know: the meter, and what the stations reported.
+Each is asked once a second with what it could know: the meter, and what the stations reported. The field's two know the
+site by its worst phase; ``...PerPhase`` are as good as that kind could be made, and no product.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -76,7 +77,33 @@ class Ours:
 
 
 class Integrating:
-    """Every 10 s each charging car's current moves by its part of what the meter shows to be free or too much."""
+    """One number for the site: every 10 s it moves by what the worst phase has free or too much, shared equally.
+
+    The way of wallboxes that balance themselves on one current: blind to phases, and to cars that do not use their
+    part. Where not everybody gets the minimum, those who stand longest get it.
+    """
+
+    def __init__(self) -> None:
+        self.sum_a = 0.0
+        self.pilot_a = np.zeros(COUNT)
+        self._came = np.full(COUNT, np.inf)
+
+    def step(self, t: int, meter_a: np.ndarray, drawn_a: np.ndarray, there: np.ndarray) -> np.ndarray:
+        del drawn_a
+        self._came = np.where(there, np.minimum(self._came, t), np.inf)
+        self.pilot_a = np.where(there, self.pilot_a, 0.0)
+        if t % 10 == 0 and there.any():
+            present = int(there.sum())
+            self.sum_a = float(np.clip(self.sum_a + LIMIT_A - meter_a.max(), 0.0, present * MAX_A))
+            served = min(present, int(self.sum_a // MIN_A))
+            first = np.argsort(self._came, kind="stable")[:served]
+            self.pilot_a = np.zeros(COUNT)
+            self.pilot_a[first] = min(np.floor(self.sum_a / max(served, 1)), MAX_A)
+        return self.pilot_a
+
+
+class IntegratingPerPhase:
+    """Every 10 s each charging car's current moves by its part of what its own phases have free or too much."""
 
     def __init__(self) -> None:
         self.wish_a = np.zeros(COUNT)
@@ -93,6 +120,26 @@ class Integrating:
 
 
 class OneAtATime:
+    """Every 10 s the next point in turn takes, or gives back, what the worst phase has free or too much.
+
+    The way of energy managers that visit one charging point an interval and know their circuit by one current.
+    """
+
+    def __init__(self) -> None:
+        self.pilot_a = np.zeros(COUNT)
+        self._turn = -1
+
+    def step(self, t: int, meter_a: np.ndarray, drawn_a: np.ndarray, there: np.ndarray) -> np.ndarray:
+        self.pilot_a = np.where(there, self.pilot_a, 0.0)
+        if t % 10 == 0 and there.any():
+            self._turn = next(i for i in (np.arange(COUNT) + self._turn + 1) % COUNT if there[i])
+            has_a = min(self.pilot_a[self._turn], drawn_a[self._turn])
+            to_a = np.floor(min(has_a + LIMIT_A - meter_a.max(), MAX_A))
+            self.pilot_a[self._turn] = to_a if to_a >= MIN_A else 0.0
+        return self.pilot_a
+
+
+class OneAtATimePerPhase:
     """Every 10 s one point is changed: the highest on the worst phase is cut, or the lowest that has room raised."""
 
     def __init__(self) -> None:
