@@ -77,7 +77,21 @@ class TokenAsked:
     contract: str | None = None
 
 
-Fact = Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
+@dataclass(frozen=True, slots=True)
+class ProfilesReported:
+    """Some of the profiles that a station holds (2.x).
+
+    Attributes:
+        request_id: Of the question.
+        more: Another report follows.
+    """
+
+    request_id: int
+    profile_ids: tuple[int, ...]
+    more: bool
+
+
+Fact = ProfilesReported | Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
 
 
 def contract_digest(payload: Mapping[str, Any]) -> str | None:

@@ -33,6 +33,9 @@ class Keeper:
         out: Where actions go.
         new_id: Makes message ids.
         proven: Called once the safe default is known to be in place, or known to be refused.
+
+    Attributes:
+        cleared: All profiles were cleared when the station was accepted last: it was new to us.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Keeper:
         self._proven = proven
         self._dialect: Dialect | None = None
         self._clear: deque[Ask] = deque()
+        self.cleared = False
         self._default_try_s: dict[int, float] = {}
         self._default_tries: dict[int, int] = {}
         self._default_refused: set[int] = set()
@@ -78,11 +82,27 @@ class Keeper:
     def accepted(self, dialect: Dialect, now: Now) -> None:
         """The station may be commanded: clear, install the default, then hold."""
         self._dialect = dialect
-        first_time = not all(h.default_known for h in self.holds.values())
+        self.cleared = not all(h.default_known for h in self.holds.values())
         # A known station keeps its profiles over a reconnect; clearing would free a running transaction for a moment.
-        self._clear = deque(dialect.clear_foreign() if first_time else ())
+        self._clear = deque(dialect.clear_foreign() if self.cleared else ())
         self._default_try_s = dict.fromkeys(self.holds, now.s)
         self._default_tries = dict.fromkeys(self.holds, 0)
+
+    def clear_again(self, now: Now) -> None:
+        """Something foreign is still there: clear once more, and install and send everything anew."""
+        if self._dialect is None or self._clear:
+            return
+        self._clear = deque(self._dialect.clear_foreign())
+        self._default_try_s = dict.fromkeys(self.holds, now.s)
+        for hold in self.holds.values():
+            hold.default_sure = False
+            hold.again()
+
+    def distrust(self) -> None:
+        """The station would not fall back to what we installed."""
+        for hold in self.holds.values():
+            hold.default_known = False
+        self._proven(False)
 
     def closed(self) -> None:
         """The connection is gone."""

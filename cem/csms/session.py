@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cem.core.site import Evse
@@ -9,16 +10,17 @@ from cem.core.state import EvseState
 from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, Persist, SendDown, SendUp
 from cem.csms.authorization import NAME as LOCAL_LIST
 from cem.csms.authorization import Authorization, OnRejected, Policy, Tags, token_hash
-from cem.csms.clouds import CALL_TIMEOUT_S, Clouds
+from cem.csms.clouds import Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
-from cem.csms.dialect import Ask, Dialect
-from cem.csms.facts import Booted
+from cem.csms.dialect import Dialect
+from cem.csms.facts import Booted, ProfilesReported
 from cem.csms.filter import Filter
-from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
+from cem.csms.frames import BadFrame, Kind, error, parse, result
 from cem.csms.keeper import Keeper
-from cem.csms.lane import Lane, Priority, Waiting
+from cem.csms.lane import Lane
 from cem.csms.moment import Now
+from cem.csms.onboarding import Onboarding
 from cem.csms.outlook import evse_state
 from cem.csms.pace import Shared
 from cem.csms.picture import Picture
@@ -99,6 +101,9 @@ class StationSession:
             station_id, evses, options.profile_duration_s, options.profile_refresh_s,
             self._down, self.picture, self._out, new_id, self._proven,
         )  # fmt: skip
+        self._onboarding = Onboarding(
+            station_id, self.keeper, self.picture, self._down, self._out, new_id, options.meter_interval_s
+        )
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
         shared = shared or Shared()
         self._settings = Settings(station_id, self._out)
@@ -214,7 +219,10 @@ class StationSession:
                     self._accepted, self._booting = False, True
                 elif not self._accepted and not self._booting:
                     self._accept(dialect, now, booted=False)
-                self._desk.handle(frame, fact, dialect, now)
+                if isinstance(fact, ProfilesReported) and self._onboarding.reported(fact, dialect):
+                    self._out.append(SendDown(result(frame.message_id, {})))
+                else:
+                    self._desk.handle(frame, fact, dialect, now)
             case Kind.RESULT | Kind.ERROR:
                 waiting = self._down.answered(frame.message_id)
                 if waiting is not None:
@@ -263,31 +271,12 @@ class StationSession:
             return  # it left before its boot was answered
         self._accepted, self._booting = True, False
         self.keeper.accepted(dialect, now)
-        for choices in dialect.ask_samples(int(self._options.meter_interval_s)):
-            self._ask(dialect, choices)
-        if not booted:
-            # It need not boot again after our restart, so what it would have told then is asked for.
-            asks = [*dialect.ask_state(list(self.picture.evses))]
-            if self._desk.registration is None or not self._desk.registration.boot:
-                asks.append(dialect.ask_boot())
-            for ask in asks:
-                self._ask(dialect, [ask])
+        known = self._desk.registration is not None and bool(self._desk.registration.boot)
+        self._onboarding.accepted(dialect, booted=booted, known=known)
         if not self._shown_online:
             self._shown_online = True
             self._out.append(Emit("station_online", f"{self.station_id} is online (OCPP {dialect.version})"))
         self._out.append(News())
-
-    def _ask(self, dialect: Dialect, choices: Sequence[Ask]) -> None:
-        """A CALL of ours whose refusal does no harm; where it is refused the next choice is tried."""
-        message_id = self._new_id()
-
-        def done(answer: Frame | None, _now: Now) -> None:
-            refused = answer is not None and not (answer.kind is Kind.RESULT and dialect.accepted(answer.payload))
-            if refused and len(choices) > 1:
-                self._ask(dialect, choices[1:])
-
-        text = call(message_id, *choices[0])
-        self._down.push(Waiting(message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, done))
 
     # -- holding ----------------------------------------------------------------------------------------------------
 
@@ -305,6 +294,11 @@ class StationSession:
         waited_s = 0.0 if self._opened_s is None else now.s - self._opened_s
         if dialect is not None and not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:
             self._accept(dialect, now, booted=False)
+        for profile_id in self.smart.pulls(now):
+            self.clouds.primary.tell(
+                ("PullDynamicScheduleUpdate", {"chargingProfileId": profile_id}),
+                partial(self.smart.pulled, profile_id),
+            )
         self._follow_cloud(now)
         if self._opened_s is None:
             self.clouds.release(now)
@@ -332,6 +326,7 @@ class StationSession:
             "ocpp_version": self._dialect.version if self._dialect is not None else None,
             **describe(boot),
             "queue_down": len(self._down),
+            "only_our_profiles": self._onboarding.verified,
             **self.clouds.status(),
         }
 
@@ -359,6 +354,8 @@ class StationSession:
     def _proven(self, safe: bool) -> None:
         if self._dialect is not None:
             self._desk.proven(safe, self._dialect)
+            if safe and self.keeper.cleared:
+                self._onboarding.verify(self._dialect)
 
     def _flush(self, now: Now) -> list[Action]:
         """Sends what may go now, and hands over what has gathered."""

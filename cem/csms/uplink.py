@@ -181,11 +181,10 @@ class Uplink:
         waiting = Waiting(frame.message_id, text, priority, timeout_s, done, foreign=True, deadline_s=now_s + timeout_s)
         return waiting if self.lane.push(waiting) else None
 
-    def tell(self, ask: Ask) -> None:
-        """A message of ours in the station's name; the answer concerns nobody."""
+    def tell(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
+        """A message of ours in the station's name."""
         message_id = self._new_id()
-        waiting = Waiting(message_id, call(message_id, *ask), Priority.STATUS, ANSWER_S, lambda _answer, _now: None)
-        self.lane.push(waiting)
+        self.lane.push(Waiting(message_id, call(message_id, *ask), Priority.STATUS, ANSWER_S, done))
 
     def remember_status(self, key: object, frame: Frame, *, told: bool) -> None:
         """The latest status of a connector, and whether the CSMS has it."""

@@ -16,7 +16,7 @@ from cem.csms.dialect import (
 )
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
 from cem.csms.hold import Purpose, Rung
-from cem.csms.metering import instant, number
+from cem.csms.metering import instant, items, number
 from cem.csms.moment import ocpp_time
 from cem.csms.parsing import LONGEST_COMPOSITE_S, criterion, member, whole, words
 from cem.csms.profile_reading import RULES_16, tenths
@@ -32,6 +32,17 @@ _EMPTY = {
     "MeterValues", "StatusNotification", "DiagnosticsStatusNotification", "FirmwareStatusNotification",
     "LogStatusNotification", "SecurityEventNotification", "SignedFirmwareStatusNotification",
 }  # fmt: skip
+
+
+LOOK_S = 86_400
+"""How far a station's composite schedule is looked at."""
+
+
+def limits_told(schedule: Any) -> Sequence[float] | None:
+    """The limits of a composite schedule in A; ``None`` in another unit, or where there are none."""
+    periods = items(member(schedule, "chargingSchedulePeriod"))
+    limits = [limit for period in periods if (limit := number(period.get("limit"))) is not None]
+    return limits if limits and member(schedule, "chargingRateUnit") == "A" else None
 
 
 def period_of(step: Step) -> dict[str, Any]:
@@ -117,6 +128,18 @@ class V16:
 
     def clear_foreign(self) -> Sequence[Ask]:
         return [("ClearChargingProfile", {})]  # section 5.2: no criteria clears everything
+
+    def clear_profile(self, profile_id: int) -> Ask:
+        return "ClearChargingProfile", {"id": profile_id}
+
+    def ask_profiles(self, request_id: int) -> Ask | None:  # noqa: ARG002 - 1.6 has no list of profiles
+        return None
+
+    def ask_composite(self, evse: int) -> Ask:
+        return "GetCompositeSchedule", {"connectorId": evse, "duration": LOOK_S, "chargingRateUnit": "A"}
+
+    def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
+        return limits_told(result.get("chargingSchedule"))
 
     def _profile(
         self, number: int, purpose: Purpose, level: int, kind: str, schedule: dict[str, Any]

@@ -14,14 +14,23 @@ from cem.csms.dialect import (
     StartAnswer,
     StartProfile,
 )
-from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, contract_digest
+from cem.csms.facts import (
+    Booted,
+    Fact,
+    MeterTold,
+    ProfilesReported,
+    StatusTold,
+    TokenAsked,
+    TransactionTold,
+    contract_digest,
+)
 from cem.csms.hold import Purpose, Rung
 from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
 from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
 from cem.csms.profile_reading import RULES_21, RULES_201, tenths
-from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
-from cem.csms.v16 import period_of
+from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
+from cem.csms.v16 import LOOK_S, limits_told, period_of
 
 _WORDS = {
     Purpose.TX: "TxProfile",
@@ -64,6 +73,9 @@ class V2:
                 return MeterTold(evse, payload.get("meterValue"))
             case "Authorize" if token is not None:
                 return TokenAsked(token, contract_digest(payload))
+            case "ReportChargingProfiles" if (request := whole(payload.get("requestId"))) is not None:
+                told = [whole(p.get("id")) for p in items(payload.get("chargingProfile"))]
+                return ProfilesReported(request, tuple(i for i in told if i is not None), payload.get("tbc") is True)
             case "TransactionEvent":
                 return self._transaction(payload, at, token)
         return None
@@ -134,11 +146,24 @@ class V2:
         return None if status is None else status == "Accepted"
 
     def clear_foreign(self) -> Sequence[Ask]:
-        # K10.FR.02: without an id there must be criteria.
+        # K10.FR.02: without an id there must be criteria. External constraints are not a CSMS's to clear.
         return [
             ("ClearChargingProfile", {"chargingProfileCriteria": {"chargingProfilePurpose": word}})
-            for word in _WORDS.values()
+            for word, purpose in self.rules.purposes.items()
+            if purpose != EXTERNAL
         ]
+
+    def clear_profile(self, profile_id: int) -> Ask:
+        return "ClearChargingProfile", {"chargingProfileId": profile_id}
+
+    def ask_profiles(self, request_id: int) -> Ask | None:
+        return "GetChargingProfiles", {"requestId": request_id, "chargingProfile": {"chargingLimitSource": ["CSO"]}}
+
+    def ask_composite(self, evse: int) -> Ask:
+        return "GetCompositeSchedule", {"evseId": evse, "duration": LOOK_S, "chargingRateUnit": "A"}
+
+    def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
+        return limits_told(result.get("schedule"))
 
     def _ask(self, evse: int, number: int, purpose: Purpose, level: int, kind: str, schedule: dict[str, Any]) -> Any:
         return {

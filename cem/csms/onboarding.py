@@ -1,0 +1,166 @@
+"""What a station is asked when it is accepted: samples, its state, and whether profiles of others are still in it.
+
+A foreign default profile at a higher stack level would take the place of ours when we are gone. All are cleared before
+the first limit; here the station is asked whether they are (2.x K09; 1.6 by the composite schedule alone).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from cem.csms.actions import Action, Emit
+from cem.csms.dialect import LIVE_PROFILE_ID, SAFE_PROFILE_ID, Ask, Dialect
+from cem.csms.facts import ProfilesReported
+from cem.csms.frames import Frame, Kind, call
+from cem.csms.keeper import Keeper
+from cem.csms.lane import Done, Lane, Priority, Waiting
+from cem.csms.moment import Now
+from cem.csms.picture import Picture
+
+ASK_TIMEOUT_S = 30.0
+REQUEST_ID = 900_000_001
+"""Of our GetChargingProfiles; the cloud's own never reach the station."""
+TRIES = 2
+SLACK_A = 0.1
+
+
+class Onboarding:
+    """Asks one station.
+
+    Args:
+        station_id: Identity.
+        keeper: What may be in force there.
+        picture: Its EVSEs.
+        lane: The way down.
+        out: Where actions go.
+        new_id: Makes message ids.
+        meter_interval_s: Of the samples asked for.
+
+    Attributes:
+        verified: It holds no profile but ours; ``None`` where it cannot tell, or was not asked.
+    """
+
+    def __init__(
+        self,
+        station_id: str,
+        keeper: Keeper,
+        picture: Picture,
+        lane: Lane,
+        out: list[Action],
+        new_id: Callable[[], str],
+        meter_interval_s: float,
+    ) -> None:
+        self._station_id = station_id
+        self._keeper = keeper
+        self._picture = picture
+        self._lane = lane
+        self._out = out
+        self._new_id = new_id
+        self._meter_interval_s = meter_interval_s
+        self.verified: bool | None = None
+        self._tries = 0
+        self._awaits_report = False
+        self._foreign: set[int] = set()
+
+    def accepted(self, dialect: Dialect, *, booted: bool, known: bool) -> None:
+        """The station is served from now on.
+
+        Args:
+            dialect: Its version.
+            booted: It told what it is, and will tell its state by itself.
+            known: What it is is on record.
+        """
+        self._tries, self._awaits_report = 0, False
+        for choices in dialect.ask_samples(int(self._meter_interval_s)):
+            self._ask(dialect, choices)
+        if not booted:
+            # It need not boot again after our restart, so what it would have told then is asked for.
+            asks = [*dialect.ask_state(list(self._picture.evses))]
+            if not known:
+                asks.append(dialect.ask_boot())
+            for ask in asks:
+                self._ask(dialect, [ask])
+
+    def _ask(self, dialect: Dialect, choices: Sequence[Ask]) -> None:
+        """A CALL of ours whose refusal does no harm; where it is refused the next choice is tried."""
+
+        def done(answer: Frame | None, _now: Now) -> None:
+            refused = answer is not None and not (answer.kind is Kind.RESULT and dialect.accepted(answer.payload))
+            if refused and len(choices) > 1:
+                self._ask(dialect, choices[1:])
+
+        self._call(choices[0], done)
+
+    def _call(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
+        message_id = self._new_id()
+        self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.TELEMETRY, ASK_TIMEOUT_S, done))
+
+    # -- profiles of others -----------------------------------------------------------------------------------------
+
+    def verify(self, dialect: Dialect) -> None:
+        """Foreign profiles were cleared and our default is in place: asks whether that is so."""
+        self._tries += 1
+        self._foreign.clear()
+        ask = dialect.ask_profiles(REQUEST_ID)
+        self._awaits_report = ask is not None
+        if ask is None:
+            self._ask_composites(dialect)
+        else:
+            self._call(ask, partial(self._told_whether, dialect))
+
+    def _told_whether(self, dialect: Dialect, answer: Frame | None, _now: Now) -> None:
+        status = None if answer is None or answer.kind is not Kind.RESULT else answer.payload.get("status")
+        if status == "NoProfiles":
+            self._awaits_report, self.verified = False, True
+        elif status != "Accepted":
+            self._awaits_report = False
+            self._ask_composites(dialect)
+
+    def _ask_composites(self, dialect: Dialect) -> None:
+        for evse in self._picture.evses:
+            self._call(dialect.ask_composite(evse), partial(self._composite, dialect, evse))
+
+    def reported(self, fact: ProfilesReported, dialect: Dialect) -> bool:
+        """A report of the station's profiles (2.x); whether we had asked for it."""
+        if fact.request_id != REQUEST_ID:
+            return False
+        if not self._awaits_report:
+            return True
+        ours = {base + evse for base in (SAFE_PROFILE_ID, LIVE_PROFILE_ID) for evse in self._picture.evses}
+        self._foreign |= set(fact.profile_ids) - ours
+        if fact.more:
+            return True
+        self._awaits_report = False
+        if not self._foreign:
+            self.verified = True
+        elif self._tries < TRIES:
+            for profile_id in sorted(self._foreign):
+                self._call(dialect.clear_profile(profile_id))
+            self.verify(dialect)
+        else:
+            self._remain(f"profiles {', '.join(str(i) for i in sorted(self._foreign)[:5])}")
+        return True
+
+    def _composite(self, dialect: Dialect, evse: int, answer: Frame | None, now: Now) -> None:
+        """Without a list of profiles: a composite schedule above what we set shows that there is another."""
+        told = None if answer is None or answer.kind is not Kind.RESULT else dialect.composite_told(answer.payload)
+        if told is None or self.verified is False:
+            return
+        charging = self._picture.transactions.at(evse) is not None
+        most_a = max(
+            self._keeper.holds[evse].in_force_a(now.s, charging=charging), self._keeper.holds[evse].evse.fallback_a
+        )
+        if max(told, default=0.0) <= most_a + SLACK_A:
+            self.verified = True
+        elif self._tries < TRIES:
+            self._keeper.clear_again(now)
+        else:
+            self._remain(f"a composite schedule of {max(told):g} A at EVSE {evse} where {most_a:g} A are set")
+
+    def _remain(self, what: str) -> None:
+        self.verified = False
+        self._keeper.distrust()
+        text = (
+            f"{self._station_id} still holds charging profiles that are not ours ({what}); when we are gone they would take "
+            "the place of its fallback, so its maximum is reserved. Reset its profiles at the station"
+        )
+        self._out.append(Emit("foreign_profiles", text))
