@@ -20,6 +20,10 @@ EITHER = object()
 """As ``arrives``: the policy of the site decides, or the pace; only what is answered is judged."""
 STEP_S = 5.0
 BAD = "BLOCKED"
+ANSWERED_HERE = {
+    "SetChargingProfile", "ClearChargingProfile", "GetCompositeSchedule", "GetChargingProfiles", "UpdateDynamicSchedule",
+    "UsePriorityCharging", "SetNetworkProfile",
+}  # fmt: skip
 SIGNED = 'OCMF|{"FV":"1.0","GI":"ÄÖÜ","GS":"1","PG":"T1","RD":[{"TM":"%s S","RV":%.3f,"RU":"kWh"}]}|{"SD":"3045"}'
 
 
@@ -235,15 +239,17 @@ class Charger:
         for action in down(self.version):
             payload = self.payload(action, variant)
             match action:
-                case "ClearChargingProfile" | "GetCompositeSchedule" | "GetChargingProfiles" | "SetNetworkProfile":
-                    await self.ask(action, payload, None)
                 case "SetChargingProfile":
                     await self._profiles(variant)
+                case _ if action in ANSWERED_HERE:
+                    await self.ask(action, payload, None)
                 case "RemoteStopTransaction" | "RequestStopTransaction" | "GetTransactionStatus":
                     named = {} if self.transaction is None else {"transactionId": self.transaction}
                     await self.ask(action, payload | named, EITHER)
                 case "RemoteStartTransaction" | "RequestStartTransaction":
                     without = {key: value for key, value in payload.items() if key != "chargingProfile"}
+                    if variant % 2 == 0:
+                        payload = without | {"chargingProfile": self._profile(9, "TxProfile")}
                     await self.ask(action, payload, without)
                 case "Reset" | "DeleteCertificate":
                     await self.ask(action, payload, EITHER)
@@ -282,39 +288,45 @@ class Charger:
 
     async def _profiles(self, variant: int) -> None:
         """The CSMS's own charging profiles, what it then reads of them, and none of it at the station."""
-        whole = self.payload("SetChargingProfile", variant)
-        await self.ask("SetChargingProfile", whole, None)
-        for number, purpose in enumerate(("TxDefaultProfile", "TxProfile", "Max"), 1):
-            if purpose == "Max":
-                purpose = "ChargePointMaxProfile" if self.is_16 else "ChargingStationMaxProfile"  # noqa: PLW2901 - the word of the version
-            periods = [{"startPeriod": 0, "limit": 9.7}, {"startPeriod": 1800, "limit": 7.1, "numberPhases": 1}]
-            schedule = {
-                "chargingRateUnit": "A",
-                "chargingSchedulePeriod": periods,
-                "startSchedule": self._day.clock.stamp(),
-            }
-            profile: dict[str, Any] = {
-                "stackLevel": number,
-                "chargingProfilePurpose": purpose,
-                "chargingProfileKind": "Absolute",
-            }
-            if purpose == "TxProfile":
-                profile |= {} if self.transaction is None else {"transactionId": self.transaction}
-            where = 0 if purpose.endswith("MaxProfile") else 1
-            if self.is_16:
-                profile |= {"chargingProfileId": number, "chargingSchedule": schedule}
-                body = {"connectorId": where, "csChargingProfiles": profile}
-            else:
-                profile |= {"id": number, "chargingSchedule": [{"id": number, **schedule}]}
-                body = {"evseId": where, "chargingProfile": profile}
-            await self.ask("SetChargingProfile", body, None)
+        await self.ask("SetChargingProfile", self.payload("SetChargingProfile", variant), None)
+        most = "ChargePointMaxProfile" if self.is_16 else "ChargingStationMaxProfile"
+        for number, purpose in enumerate((most, "TxDefaultProfile", "TxProfile"), 1):
+            profile = self._profile(number, purpose)
+            if purpose == "TxProfile" and self.transaction is not None:
+                profile["transactionId"] = self.transaction
+            await self._set_profile(0 if purpose == most else 1, profile, surely=purpose != "TxProfile")
+        if self.version == "2.1":
+            dynamic = self._profile(4, "TxDefaultProfile")
+            del (
+                dynamic["chargingSchedule"][0]["startSchedule"],
+                dynamic["chargingSchedule"][0]["chargingSchedulePeriod"][1],
+            )
+            await self._set_profile(
+                1, dynamic | {"chargingProfileKind": "Dynamic", "dynUpdateInterval": 60}, surely=True
+            )
+            update = {"chargingProfileId": 4, "scheduleUpdate": {"limit": 11.3}}
+            assert (await self.ask("UpdateDynamicSchedule", update, None))["status"] == "Accepted"
         key = "connectorId" if self.is_16 else "evseId"
         for where, unit in itertools.product((0, 1, 7), ("A", "W")):
             await self.ask("GetCompositeSchedule", {key: where, "duration": 86400, "chargingRateUnit": unit}, None)
         if not self.is_16:
             await self.ask("GetChargingProfiles", {"requestId": variant, "chargingProfile": {}}, None)
-        if variant % 4 != 1:  # sometimes they stay
-            await self.ask("ClearChargingProfile", {}, None)
+        if variant % 4 == 0:  # else they stay
+            assert await self.ask("ClearChargingProfile", {}, None) == {"status": "Accepted"}
+
+    async def _set_profile(self, where: int, profile: dict[str, Any], *, surely: bool) -> None:
+        keys = ("connectorId", "csChargingProfiles") if self.is_16 else ("evseId", "chargingProfile")
+        told = await self.ask("SetChargingProfile", dict(zip(keys, (where, profile), strict=True)), None)
+        assert told["status"] == "Accepted" or not surely, (self.who, profile, told)
+
+    def _profile(self, number: int, purpose: str) -> dict[str, Any]:
+        periods = [{"startPeriod": 0, "limit": 9.7}, {"startPeriod": 1800, "limit": 7.1, "numberPhases": 1}]
+        schedule: dict[str, Any] = {"chargingRateUnit": "A", "chargingSchedulePeriod": periods}
+        schedule["startSchedule"] = self._day.clock.stamp()
+        profile = {"stackLevel": number, "chargingProfilePurpose": purpose, "chargingProfileKind": "Absolute"}
+        if self.is_16:
+            return {**profile, "chargingProfileId": number, "chargingSchedule": schedule}
+        return {**profile, "id": number, "chargingSchedule": [{"id": number, **schedule}]}
 
 
 class Day:

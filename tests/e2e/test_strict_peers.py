@@ -8,7 +8,7 @@ import pytest
 from cem.config.csms_models import Upstream
 from cem.store import Store
 from tests.adapters.ocpp_peers import local_csms, until
-from tests.e2e.ocpp_day import Charger, Day, Flying
+from tests.e2e.ocpp_day import ANSWERED_HERE, Charger, Day, Flying
 from tests.e2e.ocpp_examples import HOST, down, up
 from tests.e2e.strict_peers import side
 
@@ -16,10 +16,7 @@ STATIONS = {"A16": "1.6", "B16": "1.6", "A201": "2.0.1", "B201": "2.0.1", "A21":
 PICKY = {"B16", "B201", "B21"}
 OURS = {"SetChargingProfile", "ClearChargingProfile", "TriggerMessage"}
 ONLY_A_CSMS_KNOWS = {"BatterySwap"}
-HELD_BACK = {
-    "SetChargingProfile", "ClearChargingProfile", "GetCompositeSchedule", "GetChargingProfiles", "SetNetworkProfile",
-    "CertificateSigned", "DeleteCertificate",
-}  # fmt: skip
+HELD_BACK = ANSWERED_HERE | {"CertificateSigned", "DeleteCertificate"}
 
 
 @contextlib.asynccontextmanager
@@ -67,6 +64,8 @@ async def judge(day):
         assert {action for action in OURS if told[who, action] > day.relayed[who, action]} == OURS
         heard = {action for whose, action, *_ in day.cloud.calls if whose == who}
         assert heard == set(up(charger.version))
+        pulled = (who, "PullDynamicScheduleUpdate", {"chargingProfileId": 4}) in [call[:3] for call in day.cloud.calls]
+        assert pulled == (charger.version == "2.1"), "a dynamic profile is asked for by us, in the station's name"
         assert {action for whose, action in told if whose == who} >= set(down(charger.version)) - HELD_BACK
 
 
@@ -79,7 +78,7 @@ async def test_every_message_through_strict_peers(tmp_path):
         await day.together(day.rejoin)
         await day.fly(10)
         await day.everything(2)
-        await day.session(1)
+        await day.session(1, every_s=120)
         await judge(day)
 
 
