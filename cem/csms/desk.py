@@ -181,6 +181,7 @@ class Desk:
 
     def _begin(self, fact: TransactionTold, key: str, local_id: str, now: Now) -> None:
         self._picture.transactions.remember_start(key, local_id)
+        self._picture.transactions.given_again(local_id)
         begun = TransactionTold("start", fact.evse, local_id, fact.at_utc, token=fact.token, meter_wh=fact.meter_wh)
         self._learn(begun, now)
 

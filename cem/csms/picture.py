@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -13,9 +14,10 @@ from cem.csms.authorization import token_hash
 from cem.csms.facts import MeterTold, StatusTold, TransactionTold
 from cem.csms.metering import Reading, read, signed_samples
 from cem.csms.moment import Now, ocpp_time
-from cem.csms.records import OpenSession, SessionUpdate, SignedValue
+from cem.csms.parsing import words
+from cem.csms.records import Kept, OpenSession, SessionUpdate, SignedValue
 from cem.csms.station_clock import StationClock
-from cem.csms.transactions import Transaction, Transactions
+from cem.csms.transactions import ENDED, Transaction, Transactions
 
 RECORD_S = 60.0
 """A session's energy is recorded at most this often while it runs."""
@@ -68,8 +70,9 @@ class Picture:
         self.transactions = Transactions()
         self.clock = StationClock()
 
-    def restore(self, open_sessions: Sequence[OpenSession], now_s: float) -> None:
-        """Goes on with the transactions that were open when we stopped."""
+    def restore(self, open_sessions: Sequence[OpenSession], ended: Any, now_s: float) -> None:
+        """Goes on with the transactions that were open when we stopped; ``ended`` as it was ``Kept``."""
+        self.transactions.ended.extend(filter(None, map(words, ended if isinstance(ended, list) else ())))
         numbers = {live.evse.evse_id: number for number, live in self.evses.items()}
         for session in sorted(open_sessions, key=lambda s: s.updated_utc):
             if session.station_id == self._station_id and session.evse_id in numbers:
@@ -135,8 +138,8 @@ class Picture:
                 return None
             live = self.evses[known.evse]
         if known is None:
-            if fact.kind == "stop":
-                return None  # nothing of it is known here; the cloud hears of it all the same
+            if fact.kind == "stop" or fact.transaction_id in self.transactions.ended:
+                return None  # it is over, or nothing of it is known here; the cloud hears of it all the same
             known = self._begin(live, fact, now)
         elif known.lost and fact.kind == "update" and not fact.offline:
             known.lost = False
@@ -204,7 +207,12 @@ class Picture:
         return begun
 
     def _finish(self, transaction: Transaction, fact: TransactionTold, now: Now, reason: str | None) -> None:
-        self.transactions.open.pop(transaction.local_id, None)
+        if fact.kind == "stop":
+            self.transactions.end(transaction.local_id)
+            ended = orjson.dumps(list(self.transactions.ended)).decode()
+            self._out.append(Persist((Kept(self._station_id, ENDED, ended),)))
+        else:  # another one takes its place; should it go on after all, it is recorded from there
+            self.transactions.open.pop(transaction.local_id, None)
         self._record(transaction, "stop", fact.at_utc or now.utc, reason)
         live = self.evses[transaction.evse]
         if self.transactions.at(transaction.evse) is None:

@@ -29,6 +29,7 @@ from cem.csms.settings import NAME as SETTINGS
 from cem.csms.settings import Settings
 from cem.csms.smart_charging import NAME as PROFILES
 from cem.csms.smart_charging import SmartCharging
+from cem.csms.transactions import ENDED
 from cem.csms.uplink import Leg
 from cem.csms.versions import DIALECTS, dialect_of
 from cem.csms.waiting import describe
@@ -140,7 +141,7 @@ class StationSession:
         """Takes over what was on disk when we started; ``remembered`` gives back what was ``Kept`` by name."""
         self._desk.registration = registration
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
-        self.picture.restore(open_sessions, now.s)
+        self.picture.restore(open_sessions, remembered(ENDED), now.s)
         self.clouds.restore(journal, id_maps)
         self._settings.restore(remembered(SETTINGS))
         self._authorization.restore(remembered(LOCAL_LIST))
@@ -365,18 +366,19 @@ class StationSession:
             while self._opened_s is not None and (text := self._down.next(now.s)) is not None:
                 self._out.append(SendDown(text))
         self.clouds.send_next(now)
-        actions = _joined(self._out)
+        actions = _one_write(self._out)
         self._out.clear()
         return actions
 
 
-def _joined(actions: Sequence[Action]) -> list[Action]:
-    """Records that follow each other are one write, so that a station waits for one sync."""
+def _one_write(actions: Sequence[Action]) -> list[Action]:
+    """All records of a step in one write, where the first of them stood: a death leaves all of them or none."""
+    records = tuple(record for action in actions if isinstance(action, Persist) for record in action.records)
     joined: list[Action] = []
     for action in actions:
-        before = joined[-1] if joined else None
-        if isinstance(action, Persist) and isinstance(before, Persist):
-            joined[-1] = Persist(before.records + action.records)
-        else:
+        if not isinstance(action, Persist):
             joined.append(action)
+        elif records:
+            joined.append(Persist(records))
+            records = ()
     return joined

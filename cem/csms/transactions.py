@@ -1,12 +1,14 @@
 """Transactions of one station: which are open, and which id each start was answered with."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import datetime
 
 from cem.csms.records import OpenSession
 
 STARTS_ROOM = 500
+ENDED_ROOM = 50
+ENDED = "ended_transactions"
 
 
 @dataclass(slots=True)
@@ -35,11 +37,23 @@ class Transaction:
 
 
 class Transactions:
-    """The open transactions of one station and its recent starts."""
+    """The open transactions of one station, those that ended last and its recent starts."""
 
     def __init__(self) -> None:
         self.open: dict[str, Transaction] = {}
+        self.ended: deque[str] = deque(maxlen=ENDED_ROOM)
         self._starts: OrderedDict[str, str] = OrderedDict()
+
+    def given_again(self, local_id: str) -> None:
+        """A CSMS gave this id to another transaction (1.6)."""
+        if local_id in self.ended:
+            self.ended.remove(local_id)
+
+    def end(self, local_id: str) -> None:
+        """A station said that this one is over; what else it may tell of it later does not begin it anew."""
+        self.open.pop(local_id, None)
+        if local_id not in self.ended:
+            self.ended.append(local_id)
 
     def restore(self, session: OpenSession, evse: int, now_s: float) -> None:
         """Goes on with a transaction that was open when we stopped."""

@@ -26,8 +26,9 @@ DIAL_GRACE_S = 5.0
 AUTHORIZE_S = 8.0
 ANSWER_S = 20.0
 """A station is answered within this, before its own time-out (commonly 30 s)."""
-REPLAY_TIMEOUT_S = 60.0
-REPLAY_PAUSE_S = 30.0
+REPLAY_TIMEOUT_S = 120.0
+"""A CSMS may take a minute to answer (C9); on a living connection an acknowledgement is lost only after twice that (I6)."""
+REFUSED_PAUSE_S = 30.0
 
 
 class State(Enum):
@@ -217,7 +218,7 @@ class Uplink:
         )  # fmt: skip
         if sent and not self.leg.observes:  # a slow CSMS may still answer; a new connection does not wait for that
             entry.sent = True
-            entry.not_before_s = now.s + REPLAY_PAUSE_S
+            entry.not_before_s = now.s + REPLAY_TIMEOUT_S
 
     def taken(self, frame: Frame) -> None:
         """The CSMS or the journal has this message: a repeat of the station must not reach the CSMS again (I6)."""
@@ -281,7 +282,6 @@ class Uplink:
         if not self.lane.free(now.s) or not self._pace.take(now.s):
             return None
         entry.sent = True
-        entry.not_before_s = now.s + REPLAY_PAUSE_S
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is not None:
@@ -339,7 +339,7 @@ class Uplink:
 
     def _refused(self, entry: Entry, answer: Frame, now: Now) -> None:
         entry.attempts += 1
-        entry.not_before_s = now.s + REPLAY_PAUSE_S
+        entry.not_before_s = now.s + REFUSED_PAUSE_S
         if entry.attempts < ATTEMPTS:
             return
         record = entry.record

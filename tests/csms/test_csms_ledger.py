@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cem.csms.actions import CloseUpstream, OpenUpstream, Persist, SendDown, SendUp
 from cem.csms.frames import parse
-from cem.csms.records import IdMap, JournalEntry, JournalMark, Noted
+from cem.csms.records import IdMap, JournalEntry, JournalMark, Noted, SessionUpdate
 from tests.csms.rig import Rig
 from tests.csms.test_csms_bytes import HERE, call, payload
 from tests.csms.test_csms_proxy import VERSIONS, joined, profile
@@ -439,3 +439,77 @@ def test_what_waits_for_an_upstream_that_is_no_longer_named_is_kept_and_told():
     back = after.again(options=OFFLINE)
     back.cloud_opened()
     assert kinds(told(back)) == ["start"]
+
+
+def records_of_sessions(rig):
+    steps = [r for r in rig.records if isinstance(r, SessionUpdate)]
+    return [(s.kind, s.transaction_id) for s in steps if s.kind != "meter"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_values_after_the_end_do_not_begin_the_transaction_anew_not_even_after_a_restart(version):
+    """Some stations tell samples of a transaction after its end; one that dies between may tell them again."""
+    rig = joined(Rig(version, upstream=True, options=OFFLINE))
+    rig.cloud_closed()
+    tx = rig.start()
+    rig.stop(tx)
+    meter(rig, tx, 5001, number=8)
+    again = rig.again()
+    again.open()
+    again.boot()
+    meter(again, tx, 5002, number=9)
+    assert [kind for kind, _ in records_of_sessions(again)] == ["start", "stop"]
+    assert not again.state().charging
+    assert kinds([json.loads(e.text) for e in waiting(again)])[-2:] == ["update", "update"]  # the cloud hears of them
+
+
+def test_an_id_that_a_cloud_gives_again_is_another_transaction():
+    rig = joined(Rig("1.6", upstream=True, options=OFFLINE))
+    for meter_wh in (100, 200):
+        payload = {"connectorId": 1, "idTag": "TAG", "meterStart": meter_wh, "timestamp": rig.stamp()}
+        rig.text(json.dumps([2, f"s{meter_wh}", "StartTransaction", payload]))
+        rig.cloud(3, f"s{meter_wh}", {"transactionId": 7, "idTagInfo": {"status": "Accepted"}})
+        rig.text(
+            json.dumps(
+                [
+                    2,
+                    f"e{meter_wh}",
+                    "StopTransaction",
+                    {"transactionId": rig.down[-1][2]["transactionId"], "meterStop": 300, "timestamp": rig.stamp()},
+                ]
+            )
+        )
+        rig.cloud(3, f"e{meter_wh}", {})
+        rig.pass_time(1)
+    assert [kind for kind, _ in records_of_sessions(rig)] == ["start", "stop"] * 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_i5_what_one_message_leaves_on_disk_is_one_write(version):
+    """A death between two writes would leave a session that the cloud never hears of, or a start no observer hears."""
+    options = OFFLINE | {"observers": {"refund": frozenset()}}
+    rig = joined(Rig(version, upstream=True, options=options))
+    rig.start()
+    rig.cloud(3, rig.up[-1][1], answer_of_cloud(rig.up[-1], 4711))
+    rig.cloud_closed()
+    tx = 4711 if version == "1.6" else "tx-1"
+    rig.stop(tx)
+    rig.start(tx="tx-2", meter=7000)
+    writes = [a for a in rig.actions if isinstance(a, Persist)]
+    assert len(writes) == 1
+    kept = {type(r) for r in writes[0].records}
+    assert {JournalEntry, SessionUpdate} <= kept
+    assert {r.upstream_id for r in writes[0].records if isinstance(r, JournalEntry)} == {"cloud", "refund"}
+
+
+def test_c9_a_cloud_that_takes_a_minute_is_not_told_again():
+    """I6: a repeat only where the acknowledgement was lost; a slow one is not lost."""
+    rig = joined(Rig("2.0.1", upstream=True, options=OFFLINE))
+    rig.start()
+    sent = rig.up[-1]
+    rig.pass_time(60)
+    assert [m for m in rig.up if m[0] == 2 and m[1] == sent[1]] == [sent]
+    rig.cloud(3, sent[1], {})
+    rig.pass_time(120)
+    assert [m for m in rig.up if m[0] == 2 and m[1] == sent[1]] == [sent]
+    assert waiting(rig) == []
