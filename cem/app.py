@@ -32,6 +32,7 @@ from cem.core.state import EvseState, Measurement
 from cem.core.timings import Timings
 from cem.core.units import HIGHEST_V
 from cem.errors import CemError
+from cem.memory import settle
 from cem.ports import Adapter, ContactReader, Event, FieldAdapter
 from cem.replay import Recorder
 from cem.sd_notify import SystemdNotifier
@@ -169,6 +170,7 @@ async def _serve(loaded: LoadedSite) -> int:
     )
     outward = _outward(file, view, wishes, clock)
     stop = asyncio.Event()
+    settle()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:

@@ -1,6 +1,7 @@
 """The address stations dial: handshakes, credentials, the waiting room, and one link per station of the site file."""
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -41,6 +42,8 @@ from cem.csms.versions import DIALECTS
 from cem.ports import Clock, Event, News, StationStore
 
 TICK_S = 0.25
+IDLE_TICKS = 4
+"""A station that nobody waits for is looked at every so many ticks."""
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
@@ -105,7 +108,6 @@ class OcppServer:
         self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams}
         self._up: dict[str, set[str]] = {name: set() for name in self._upstreams}
         self._lost: set[str] = set()
-        self._first_ticked = 0
         self.port: int | None = None
         self.tls_port: int | None = None
         self.listening = asyncio.Event()
@@ -278,12 +280,13 @@ class OcppServer:
 
     async def _tick(self) -> None:
         links = list(self._links.values())
-        while True:
+        for turn in itertools.count():
             # Another one first each time, so that what all share, the pace of a replay, is shared evenly.
-            self._first_ticked = (self._first_ticked + 1) % max(1, len(links))
-            for link in links[self._first_ticked :] + links[: self._first_ticked]:
-                link.rewrite()
-                link.do(link.session.tick)
+            first = turn % max(1, len(links))
+            for place in (*range(first, len(links)), *range(first)):
+                links[place].rewrite()
+                if links[place].session.waits or (turn + place) % IDLE_TICKS == 0:
+                    links[place].do(links[place].session.tick)
             await asyncio.sleep(TICK_S)
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:

@@ -112,6 +112,11 @@ class Clouds:
         for uplink in self.legs.values():
             uplink.overdue(now)
 
+    @property
+    def waits(self) -> bool:
+        """A CSMS has something to hear or to answer."""
+        return any(len(uplink.lane) or len(uplink.journal) for uplink in self.legs.values())
+
     def send_next(self, now: Now) -> None:
         """Sends what may go now."""
         for uplink in self.legs.values():

@@ -15,7 +15,7 @@ from cem.csms.picture import Picture
 from cem.csms.records import Registration
 from cem.csms.settings import Settings
 from cem.csms.thinning import signed
-from cem.csms.uplink import Uplink, fingerprint
+from cem.csms.uplink import Uplink
 
 HEARTBEAT_S = 60
 MOST_REPEATS = 20
@@ -72,7 +72,7 @@ class Desk:
             if given is not None and (key is not None or (self._upstream and self._uplink.repeats(frame))):
                 self._reply(frame, fact, dialect, now, given)  # a repeat: the cloud has it, or will get it from us
                 return
-            same = fingerprint(frame)
+            same = frame.fingerprint
             if same in self._asked_again:  # the cloud has still to answer the first
                 if len(self._asked_again[same]) < MOST_REPEATS:
                     self._asked_again[same].append(frame.message_id)
@@ -101,7 +101,7 @@ class Desk:
     def _relay(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
         """Sends a CALL to the cloud; its answer is passed on, or given here where none comes."""
         relayed: list[Waiting] = []
-        same = fingerprint(frame) if journal_kind(frame, fact) is not None else None
+        same = frame.fingerprint if journal_kind(frame, fact) is not None else None
 
         def done(answer: Frame | None, now: Now) -> None:
             before = len(self._out)

@@ -4,8 +4,9 @@ A frame that passes through is forwarded as the very text that came in; key orde
 fields survive because nothing is ever encoded again.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -27,6 +28,9 @@ class Kind(Enum):
     SEND = 6
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One message.
@@ -46,6 +50,15 @@ class Frame:
     action: str = ""
     payload: Any = None
     code: str = ""
+    _mark: str = field(default="", init=False, compare=False, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """What a repeat under another message id has in common with the first."""
+        if not self._mark:
+            content = self.action.encode() + orjson.dumps(self.payload)
+            object.__setattr__(self, "_mark", hashlib.sha256(content).hexdigest()[:32])
+        return self._mark
 
 
 class BadFrame(ValueError):
@@ -77,8 +90,8 @@ def parse(text: str) -> Frame:
     number, message_id = message[0], message[1]
     if not isinstance(number, int) or isinstance(number, bool) or not 2 <= number <= 6:
         raise BadFrame(f"unknown message type {str(number)[:20]}")
-    kind = Kind(number)
-    if kind in {Kind.CALL, Kind.SEND}:
+    kind = _KINDS[number]
+    if kind is Kind.CALL or kind is Kind.SEND:
         answerable = message_id if kind is Kind.CALL else None
         if not message_id or len(message_id) > MAX_ID_LENGTH:
             raise BadFrame("message id must have 1 to 36 characters", answerable)

@@ -72,7 +72,7 @@ class Lane:
 
     def free(self, now_s: float, *, limit: bool = False, live: bool = False) -> bool:
         """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for a foreign one, live for replayed."""
-        return all(
+        return not self._on_way or all(
             ((limit and w.foreign) or (live and w.replay)) and w.sent_s is not None and now_s - w.sent_s >= OVERTAKE_S
             for w in self._on_way.values()
         )
@@ -105,6 +105,8 @@ class Lane:
 
     def overdue(self, now_s: float) -> list[Waiting]:
         """Takes every CALL whose time is up, on its way or still waiting."""
+        if not self._on_way and not self._queue:
+            return []
         late = [w for w in self._on_way.values() if w.deadline_s is not None and now_s >= w.deadline_s]
         for waiting in late:
             del self._on_way[waiting.message_id]

@@ -34,10 +34,11 @@ class Reading:
 
 def number(value: Any) -> float | None:
     """A finite number from JSON or text, a decimal comma allowed; ``None`` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    kind = type(value)  # JSON gives no subclasses; this runs for every sample of every station
+    if kind is not str and kind is not float and kind is not int:
         return None
     try:
-        parsed = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+        parsed = float(value.replace(",", ".") if kind is str else value)
     except (ValueError, OverflowError):
         return None
     return parsed if math.isfinite(parsed) else None
@@ -56,7 +57,7 @@ def instant(value: Any) -> datetime | None:
 
 def items(value: Any) -> Iterable[Mapping[str, Any]]:
     """The objects in a list; nothing where it is no list."""
-    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
 def signed_samples(meter_values: Any) -> Iterable[tuple[str, Mapping[str, Any]]]:
@@ -73,7 +74,7 @@ def _scaled(sample: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     unit = sample.get("unitOfMeasure")
-    if isinstance(unit, Mapping):
+    if isinstance(unit, dict):
         exponent = number(unit.get("multiplier")) or 0.0
         if abs(exponent) > 9:
             return None

@@ -287,7 +287,7 @@ class StationSession:
         return self._flush(now)
 
     def tick(self, now: Now) -> list[Action]:
-        """Everything that happens by time alone; to be called about twice a second."""
+        """Everything that happens by time alone; to be called once a second, and more often where something ``waits``."""
         for waiting in self._down.overdue(now.s):
             waiting.done(None, now)
         self.clouds.tick(now)
@@ -304,6 +304,11 @@ class StationSession:
         if self._opened_s is None:
             self.clouds.release(now)
         return self._flush(now)
+
+    @property
+    def waits(self) -> bool:
+        """Something is on its way or queued, on any leg, so that time may soon change what is to be done."""
+        return len(self._down) > 0 or self.clouds.waits
 
     def persist_failed(self) -> None:
         """The last records are not on disk; what is on record is no longer known."""

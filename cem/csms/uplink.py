@@ -1,12 +1,9 @@
 """One station's leg to one upstream CSMS: what waits for it, what it still has to hear, and whether it is there."""
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
-
-import orjson
 
 from cem.csms.actions import PRIMARY, Action, CloseUpstream, Emit, OpenUpstream, SendUp
 from cem.csms.dialect import Ask, Dialect
@@ -127,7 +124,8 @@ class Uplink:
     @property
     def usable(self) -> bool:
         """Whether a message of the station should be sent up rather than answered here."""
-        return self.state in {State.UP, State.DIALING} and self._version == self._station_version
+        there = self.state is State.UP or self.state is State.DIALING
+        return there and self._version == self._station_version
 
     @property
     def busy(self) -> bool:
@@ -213,7 +211,7 @@ class Uplink:
         entry = self.journal.add(
             JournalEntry(
                 self._station_id, self.leg.upstream_id, 0, frame.message_id, frame.action, frame.text, kind, local_id,
-                version, fingerprint(frame), now.utc, live=sent, thin=thin(kind, frame.text, frame.payload),
+                version, frame.fingerprint, now.utc, live=sent, thin=thin(kind, frame.text, frame.payload),
             )
         )  # fmt: skip
         if sent and not self.leg.observes:  # a slow CSMS may still answer; a new connection does not wait for that
@@ -222,11 +220,11 @@ class Uplink:
 
     def taken(self, frame: Frame) -> None:
         """The CSMS or the journal has this message: a repeat of the station must not reach the CSMS again (I6)."""
-        self.journal.remember(fingerprint(frame))
+        self.journal.remember(frame.fingerprint)
 
     def repeats(self, frame: Frame) -> bool:
         """Whether a message with this very content was taken before."""
-        return self.journal.remembers(fingerprint(frame))
+        return self.journal.remembers(frame.fingerprint)
 
     def _again(self, frame: Frame, priority: Priority, done: Done) -> None:
         """The station's own words once more, under an id of ours."""
@@ -358,8 +356,3 @@ class Uplink:
     def status(self) -> dict[str, Any]:
         """For the API."""
         return {"upstream": self.leg.upstream_id, "state": self.state.value, **self.journal.status()}
-
-
-def fingerprint(frame: Frame) -> str:
-    """What a station's repeat under another message id has in common with the first."""
-    return hashlib.sha256(frame.action.encode() + orjson.dumps(frame.payload)).hexdigest()[:32]
