@@ -123,6 +123,7 @@ class OcppServer:
             profile_duration_s=csms.profile_duration_s,
             profile_refresh_s=csms.profile_refresh_s,
             meter_interval_s=csms.meter_interval_s,
+            unwanted_samples=csms.unwanted_samples,
         )
         now = self._now()
         registrations, grants, open_sessions = store.registrations(), store.grants(), store.open_sessions()

@@ -65,10 +65,15 @@ class Csms(Section):
     standalone_authorization: Literal["everybody", "tags"] = Field(
         "everybody", description="Who may charge where there is no upstream: everybody, or the tags of cem tag."
     )
-    on_rejected: Literal["finish", "stop"] = Field(
-        "finish",
-        description="A transaction that began without the upstream, which then rejects its tag (1.6: as "
-        "StopTransactionOnInvalidId): let it finish, or stop it.",
+    on_rejected: Literal["station", "finish", "stop"] = Field(
+        "station",
+        description="A transaction that began without the upstream, which then rejects its tag: as the station itself would "
+        "(StopTransactionOnInvalidId, in 2.x StopTxOnInvalidId; not known: finish), let it finish, or stop it.",
+    )
+    unwanted_samples: Literal["empty", "drop"] = Field(
+        "empty",
+        description="OCPP 2.x samples that control needs and the upstream did not ask for: send the numbered event without its "
+        "values, so that no number is missing, or drop it. OCPP 1.6 has no numbers; there they are never sent.",
     )
     replay_per_s: float = Field(
         100,

@@ -1,6 +1,6 @@
 """What a session asks its sockets and its store to do, in order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cem.csms.records import Record
@@ -82,3 +82,16 @@ class Forget:
 
 
 Action = SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News | Forget
+
+
+def one_write(actions: Sequence[Action]) -> list[Action]:
+    """All records of a step in one write, where the first of them stood: a death leaves all of them or none."""
+    records = tuple(record for action in actions if isinstance(action, Persist) for record in action.records)
+    joined: list[Action] = []
+    for action in actions:
+        if not isinstance(action, Persist):
+            joined.append(action)
+        elif records:
+            joined.append(Persist(records))
+            records = ()
+    return joined

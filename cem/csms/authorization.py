@@ -16,7 +16,7 @@ from cem.csms.records import Kept
 from cem.csms.token_cache import Group, Known, TokenCache
 
 Policy = Literal["accept", "reject", "known"]
-OnRejected = Literal["finish", "stop"]
+OnRejected = Literal["station", "finish", "stop"]
 Tags = Callable[[], Mapping[str, Mapping[str, Any]]]
 LIST_ROOM = 5000
 NAME = "local_list"

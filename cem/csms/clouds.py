@@ -17,6 +17,7 @@ from cem.csms.pace import Shared
 from cem.csms.parsing import member, words
 from cem.csms.picture import Picture
 from cem.csms.records import IdMap, JournalEntry, Noted
+from cem.csms.settings import Settings
 from cem.csms.uplink import Leg, State, Uplink
 from cem.csms.versions import dialect_of
 
@@ -37,6 +38,7 @@ class Clouds:
         shared: Room and pace.
         policy: What no CSMS may do.
         authorization: Learns the list that the station is sent.
+        settings: Knows what the station does itself about a rejected token.
 
     Attributes:
         dialect: What the station speaks, or last spoke.
@@ -55,6 +57,7 @@ class Clouds:
         shared: Shared,
         policy: Filter,
         authorization: Authorization,
+        settings: Settings,
     ) -> None:
         self._station_id = station_id
         self._on_rejected = on_rejected
@@ -64,6 +67,7 @@ class Clouds:
         self._new_id = new_id
         self._policy = policy
         self._authorization = authorization
+        self._settings = settings
         self.dialect: Dialect | None = None
         self.station_here = False
         running = picture.transactions.open.keys()
@@ -199,7 +203,8 @@ class Clouds:
     def _token_rejected(self, local_id: str, now: Now) -> None:
         """C6: the primary rejects the token of a transaction that began without asking it."""
         transaction = self._picture.transactions.open.get(local_id)
-        stop = transaction is not None and self._on_rejected == "stop"
+        by_station = self._on_rejected == "station" and self._settings.stops_on_invalid is True
+        stop = transaction is not None and (self._on_rejected == "stop" or by_station)
         then = "it is stopped" if stop else "it may finish" if transaction is not None else "it is over already"
         text = (
             f"The cloud rejects the token of {self._station_id}'s transaction {local_id} that began without it; {then}"

@@ -79,12 +79,18 @@ class Desk:
                 return
         else:
             self._observers.see(frame, fact, now)
-        if self._upstream and self._settings.drops(frame, fact):
+        upward = self._settings.upward(frame, fact) if self._upstream else frame
+        if upward is None:
             if kind is not None and told_id is not None:
                 self._observers.keep(frame, kind, told_id, dialect, now)
             self._learn(fact, now)
             self._reply(frame, fact, dialect, now, told_id)
             return
+        if upward is not frame and kind is not None and told_id is not None:
+            self._observers.keep(
+                frame, kind, told_id, dialect, now
+            )  # whole: what was asked for concerns the cloud alone
+        frame = upward
         # Order (C4); and what a cloud has refused to hear the start of stays together.
         waits = isinstance(fact, TransactionTold) and (
             len(self._uplink.journal) > 0 or self._uplink.journal.parks(told_id)

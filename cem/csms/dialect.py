@@ -10,18 +10,26 @@ from cem.csms.hold import Rung
 from cem.csms.moment import Now
 from cem.csms.profile_reading import Rules
 from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
+from cem.csms.settings import OURS, with_ours
 from cem.csms.token_cache import Group
 
 Ask = tuple[str, Mapping[str, Any]]
 """A CALL to make: action and payload."""
 
 MEASURANDS = (
-    "Current.Import,Power.Active.Import,Energy.Active.Import.Register,Voltage",
+    OURS,
     "Current.Import,Power.Active.Import,Energy.Active.Import.Register",
     "Current.Import,Energy.Active.Import.Register",
     "Power.Active.Import,Energy.Active.Import.Register",
 )
 """What control needs to see of a transaction; a station that cannot tell one of them may refuse the whole list."""
+
+
+def measurand_lists(also: Sequence[str]) -> list[str]:
+    """What to ask for, the best first: ours with the cloud's, then ours alone."""
+    together = [with_ours(also, ours) for ours in MEASURANDS] if also else []
+    return list(dict.fromkeys([*together, *MEASURANDS]))
+
 
 SAFE_PROFILE_ID = 900_000_000
 LIVE_PROFILE_ID = 900_100_000
@@ -128,8 +136,17 @@ class Dialect(Protocol):
         self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
     ) -> Ask: ...
     def limit_status(self, result: Mapping[str, Any]) -> str: ...
-    def ask_samples(self, interval_s: int) -> Sequence[Sequence[Ask]]:
-        """What to ask for; of each inner sequence the first that the station accepts is enough."""
+    def ask_settings(self) -> Ask:
+        """Asks for what the station samples now, and whether it ends a transaction whose token is rejected."""
+        ...
+
+    def ask_samples(self, interval_s: int, also: Sequence[str] = ()) -> Sequence[Sequence[Ask]]:
+        """What to ask for; of each inner sequence the first that the station accepts is enough.
+
+        Args:
+            interval_s: Between two samples.
+            also: Measurands beside ours.
+        """
         ...
 
     def accepted(self, result: Mapping[str, Any]) -> bool:

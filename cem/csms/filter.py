@@ -73,6 +73,7 @@ class Filter:
         self._resets = Pace(RESETS / RESETS_WITHIN_S, RESETS, RESETS)
         self._deletable: set[str] = set()
         self._held_back: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+        self._made: dict[str, list[tuple[Any, Any]]] = {}
 
     def send(self, frame: Frame) -> bool:
         """Whether an unanswered message (2.1 SEND) may pass: commands in its clothes may not."""
@@ -118,6 +119,7 @@ class Filter:
                     raise _Refused(why, rejected)
                 if self._settings.take(payload.get("key"), payload.get("value")):
                     return {"status": "Accepted"}
+                self._remember(frame, [(payload.get("key"), payload.get("value"))])
             case "SetVariables":
                 return self._set_variables(frame, now)
             case action if action in _FILES:
@@ -164,32 +166,63 @@ class Filter:
             self._out.append(Emit("cloud_refused", text))
         if len(held) == len(data):
             return {"setVariableResult": [answer for _, answer in held]} if held else None
+        gone = {index for index, _ in held}
+        rest = [item for index, item in enumerate(data) if index not in gone]
+        self._remember(frame, [(member(item.get("variable"), "name"), item.get("attributeValue")) for item in rest])
         if held:
             while len(self._held_back) >= MOST_PENDING:
                 del self._held_back[next(iter(self._held_back))]
             self._held_back[frame.message_id] = held
         return None
 
+    def _remember(self, frame: Frame, made: list[tuple[Any, Any]]) -> None:
+        """What the cloud sets, in the order in which the station will answer."""
+        while len(self._made) >= MOST_PENDING:
+            del self._made[next(iter(self._made))]
+        self._made[frame.message_id] = made
+
+    def _take_over(self, statuses: list[Any], message_id: str) -> None:
+        """What the station accepted of it is what the cloud believes in."""
+        for (name, value), status in zip(self._made.pop(message_id, ()), statuses, strict=False):
+            if status in {"Accepted", "RebootRequired"}:
+                self._settings.keep(name, value)
+
     def forward(self, frame: Frame, text: str) -> str:
-        """The text for the station, without what was held back."""
+        """The text for the station, without what was held back, and with our measurands beside the cloud's."""
+        if frame.action == "ChangeConfiguration":
+            value = self._settings.sent_down(frame.payload.get("key"), frame.payload.get("value"))
+            return text if value is None else with_value(text, "value", value)
         held = {index for index, _ in self._held_back.get(frame.message_id, ())}
-        if frame.action != "SetVariables" or not held:
+        if frame.action != "SetVariables":
             return text
-        rest = [item for index, item in enumerate(frame.payload["setVariableData"]) if index not in held]
-        return with_value(text, "setVariableData", rest)
+        data = frame.payload["setVariableData"]
+        rest = [self._with_ours(item) for index, item in enumerate(data) if index not in held]
+        return text if rest == data else with_value(text, "setVariableData", rest)
+
+    def _with_ours(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        name, component = member(item.get("variable"), "name"), member(item.get("component"), "name")
+        value = self._settings.sent_down(name, item.get("attributeValue"), component, item.get("attributeType"))
+        return item if value is None else {**item, "attributeValue": value}
 
     def returned(self, frame: Frame, answer: Frame) -> str:
         """The station's answer as the cloud should see it."""
         held = self._held_back.pop(frame.message_id, None)
         if not answer.payload or answer.code:
+            self._made.pop(frame.message_id, None)
             return answer.text
         match frame.action:
-            case "SetVariables" if held is not None:
+            case "ChangeConfiguration":
+                self._take_over([answer.payload.get("status")], frame.message_id)
+            case "SetVariables":
                 results = list(items(answer.payload.get("setVariableResult")))
+                self._take_over([result.get("attributeStatus") for result in results], frame.message_id)
+                if held is None:
+                    return answer.text
                 for index, ours in held:
                     results.insert(index, dict(ours))
                 return with_value(answer.text, "setVariableResult", results)
             case "GetConfiguration" | "GetVariables":
+                self._settings.told(answer)
                 return self._settings.shown(answer)
             case "GetInstalledCertificateIds":
                 self._learn_certificates(frame.payload.get("certificateType"), answer.payload)

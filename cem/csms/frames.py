@@ -136,7 +136,7 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def _payload_start(text: str) -> int:
+def payload_start(text: str) -> int:
     """Index of the payload's opening brace: the last element of a CALL or CALLRESULT."""
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "{":
@@ -147,9 +147,13 @@ def _payload_start(text: str) -> int:
 
 
 def _members(text: str) -> list[tuple[str, int, int, int]]:
-    """Each member of the payload as (key, start of key, start of value, end of value), in the order written."""
+    return members_at(text, payload_start(text))
+
+
+def members_at(text: str, start: int) -> list[tuple[str, int, int, int]]:
+    """Each member of the object at ``start`` as (key, start of key, start of value, end of value), in the order written."""
     found = []
-    at = _skip(text, _payload_start(text) + 1)
+    at = _skip(text, start + 1)
     while text[at] != "}":
         start = at
         key, at = _DECODER.raw_decode(text, at)
@@ -163,9 +167,22 @@ def _members(text: str) -> list[tuple[str, int, int, int]]:
     return found
 
 
+def elements_at(text: str, start: int) -> list[tuple[int, int, Any]]:
+    """Each element of the array at ``start`` as (start, end, value)."""
+    found = []
+    at = _skip(text, start + 1)
+    while text[at] != "]":
+        value, end = _DECODER.raw_decode(text, at)
+        found.append((at, end, value))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found
+
+
 def payload_text(frame: Frame) -> str:
     """The payload exactly as the sender wrote it."""
-    start = _payload_start(frame.text)
+    start = payload_start(frame.text)
     _, end = _DECODER.raw_decode(frame.text, start)
     return frame.text[start:end]
 
@@ -183,7 +200,7 @@ def with_value(text: str, key: str, value: Any) -> str:
         if name == key:
             text = text[:start] + token + text[end:]
     if all(name != key for name, *_ in members):
-        at = _payload_start(text) + 1
+        at = payload_start(text) + 1
         text = f'{text[:at]}"{key}":{token}{"," if members else ""}{text[at:]}'
     return text
 

@@ -15,6 +15,7 @@ from cem.csms.keeper import Keeper
 from cem.csms.lane import Done, Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.picture import Picture
+from cem.csms.settings import Settings
 
 ASK_TIMEOUT_S = 30.0
 REQUEST_ID = 900_000_001
@@ -33,7 +34,8 @@ class Onboarding:
         lane: The way down.
         out: Where actions go.
         new_id: Makes message ids.
-        meter_interval_s: Of the samples asked for.
+        settings: What samples control and the cloud want.
+        upstream: There is a cloud, which is shown what the station had before us.
 
     Attributes:
         verified: It holds no profile but ours; ``None`` where it cannot tell, or was not asked.
@@ -47,7 +49,9 @@ class Onboarding:
         lane: Lane,
         out: list[Action],
         new_id: Callable[[], str],
-        meter_interval_s: float,
+        settings: Settings,
+        *,
+        upstream: bool,
     ) -> None:
         self._station_id = station_id
         self._keeper = keeper
@@ -55,7 +59,9 @@ class Onboarding:
         self._lane = lane
         self._out = out
         self._new_id = new_id
-        self._meter_interval_s = meter_interval_s
+        self._settings = settings
+        self._upstream = upstream
+        self._here = False
         self.verified: bool | None = None
         self._tries = 0
         self._awaits_report = False
@@ -69,9 +75,11 @@ class Onboarding:
             booted: It told what it is, and will tell its state by itself.
             known: What it is is on record.
         """
-        self._tries, self._awaits_report = 0, False
-        for choices in dialect.ask_samples(int(self._meter_interval_s)):
-            self._ask(dialect, choices)
+        self._tries, self._awaits_report, self._here = 0, False, True
+        if self._upstream:
+            self._call(dialect.ask_settings(), partial(self._settings_told, dialect))
+        else:
+            self._ask_samples(dialect)
         if not booted:
             # It need not boot again after our restart, so what it would have told then is asked for.
             asks = [*dialect.ask_state(list(self._picture.evses))]
@@ -79,6 +87,20 @@ class Onboarding:
                 asks.append(dialect.ask_boot())
             for ask in asks:
                 self._ask(dialect, [ask])
+
+    def closed(self) -> None:
+        """The station is gone."""
+        self._here = False
+
+    def _settings_told(self, dialect: Dialect, answer: Frame | None, _now: Now) -> None:
+        """What the station samples by itself is what the cloud will read back; then it is given ours as well."""
+        self._settings.told(answer)
+        if self._here:
+            self._ask_samples(dialect)
+
+    def _ask_samples(self, dialect: Dialect) -> None:
+        for choices in dialect.ask_samples(self._settings.interval_s, self._settings.measurands):
+            self._ask(dialect, choices)
 
     def _ask(self, dialect: Dialect, choices: Sequence[Ask]) -> None:
         """A CALL of ours whose refusal does no harm; where it is refused the next choice is tried."""

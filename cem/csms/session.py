@@ -7,7 +7,7 @@ from typing import Any
 
 from cem.core.site import Evse
 from cem.core.state import EvseState
-from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, Persist, SendDown, SendUp
+from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, SendDown, SendUp, one_write
 from cem.csms.authorization import NAME as LOCAL_LIST
 from cem.csms.authorization import Authorization, OnRejected, Policy, Tags, token_hash
 from cem.csms.clouds import Clouds
@@ -52,7 +52,7 @@ class Options:
     upstream: bool = False
     primary_id: str = "cloud"
     observers: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    on_rejected: OnRejected = "finish"
+    on_rejected: OnRejected = "station"
     allowed_hosts: frozenset[str] = frozenset()
     tags: Tags | None = None
     offline_authorization: Policy = "known"
@@ -60,6 +60,7 @@ class Options:
     profile_duration_s: float = 120
     profile_refresh_s: float = 40
     meter_interval_s: float = 10
+    unwanted_samples: str = "empty"
 
 
 class StationSession:
@@ -102,12 +103,21 @@ class StationSession:
             station_id, evses, options.profile_duration_s, options.profile_refresh_s,
             self._down, self.picture, self._out, new_id, self._proven,
         )  # fmt: skip
-        self._onboarding = Onboarding(
-            station_id, self.keeper, self.picture, self._down, self._out, new_id, options.meter_interval_s
-        )
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
         shared = shared or Shared()
-        self._settings = Settings(station_id, self._out)
+        self._settings = Settings(
+            station_id, options.meter_interval_s, self._out, drop=options.unwanted_samples == "drop"
+        )
+        self._onboarding = Onboarding(
+            station_id,
+            self.keeper,
+            self.picture,
+            self._down,
+            self._out,
+            new_id,
+            self._settings,
+            upstream=options.upstream,
+        )
         self._authorization = Authorization(
             options.offline_authorization, standalone=not options.upstream, tags=options.tags,
             station_id=station_id, out=self._out, cache=shared.cache,
@@ -115,7 +125,7 @@ class StationSession:
         policy = Filter(station_id, options.allowed_hosts, self._settings, self._out)
         self.clouds = Clouds(
             station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared,
-            policy, self._authorization,
+            policy, self._authorization, self._settings,
         )  # fmt: skip
         self._desk = Desk(
             station_id, options.upstream, self.picture, self.clouds.primary, self.clouds.observers,
@@ -170,6 +180,7 @@ class StationSession:
         self._opened_s, self._accepted, self._booting = None, False, False
         self.clouds.station_here = False
         self.keeper.closed()
+        self._onboarding.closed()
         for waiting in self._down.drain():
             waiting.done(None, now)
         if self._shown_online:
@@ -371,19 +382,6 @@ class StationSession:
             while self._opened_s is not None and (text := self._down.next(now.s)) is not None:
                 self._out.append(SendDown(text))
         self.clouds.send_next(now)
-        actions = _one_write(self._out)
+        actions = one_write(self._out)
         self._out.clear()
         return actions
-
-
-def _one_write(actions: Sequence[Action]) -> list[Action]:
-    """All records of a step in one write, where the first of them stood: a death leaves all of them or none."""
-    records = tuple(record for action in actions if isinstance(action, Persist) for record in action.records)
-    joined: list[Action] = []
-    for action in actions:
-        if not isinstance(action, Persist):
-            joined.append(action)
-        elif records:
-            joined.append(Persist(records))
-            records = ()
-    return joined

@@ -6,13 +6,13 @@ from typing import Any
 
 from cem.csms.dialect import (
     LIVE_PROFILE_ID,
-    MEASURANDS,
     SAFE_PROFILE_ID,
     Ask,
     LocalAnswer,
     ProfilesAsked,
     StartAnswer,
     StartProfile,
+    measurand_lists,
 )
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
 from cem.csms.hold import Purpose, Rung
@@ -176,9 +176,14 @@ class V16:
     def limit_status(self, result: Mapping[str, Any]) -> str:
         return str(result.get("status"))
 
-    def ask_samples(self, interval_s: int) -> Sequence[Sequence[Ask]]:
+    def ask_settings(self) -> Ask:
+        keys = ["MeterValueSampleInterval", "MeterValuesSampledData", "StopTransactionOnInvalidId"]
+        return "GetConfiguration", {"key": keys}
+
+    def ask_samples(self, interval_s: int, also: Sequence[str] = ()) -> Sequence[Sequence[Ask]]:
+        lists = measurand_lists(also)
         return [
-            [("ChangeConfiguration", {"key": "MeterValuesSampledData", "value": value}) for value in MEASURANDS],
+            [("ChangeConfiguration", {"key": "MeterValuesSampledData", "value": value}) for value in lists],
             [("ChangeConfiguration", {"key": "MeterValueSampleInterval", "value": str(interval_s)})],
         ]
 

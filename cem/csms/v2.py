@@ -6,13 +6,13 @@ from typing import Any
 
 from cem.csms.dialect import (
     LIVE_PROFILE_ID,
-    MEASURANDS,
     SAFE_PROFILE_ID,
     Ask,
     LocalAnswer,
     ProfilesAsked,
     StartAnswer,
     StartProfile,
+    measurand_lists,
 )
 from cem.csms.facts import (
     Booted,
@@ -201,9 +201,17 @@ class V2:
     def limit_status(self, result: Mapping[str, Any]) -> str:
         return str(result.get("status"))
 
-    def ask_samples(self, interval_s: int) -> Sequence[Sequence[Ask]]:
+    def ask_settings(self) -> Ask:
+        wanted = (
+            ("SampledDataCtrlr", "TxUpdatedInterval"), ("SampledDataCtrlr", "TxUpdatedMeasurands"),
+            ("TxCtrlr", "StopTxOnInvalidId"),
+        )  # fmt: skip
+        asked = [{"component": {"name": where}, "variable": {"name": name}} for where, name in wanted]
+        return "GetVariables", {"getVariableData": asked}
+
+    def ask_samples(self, interval_s: int, also: Sequence[str] = ()) -> Sequence[Sequence[Ask]]:
         return [
-            [_set_sampling("TxUpdatedMeasurands", value) for value in MEASURANDS],
+            [_set_sampling("TxUpdatedMeasurands", value) for value in measurand_lists(also)],
             [_set_sampling("TxUpdatedInterval", str(interval_s))],
         ]
 
