@@ -13,13 +13,13 @@ from cem.core.asks import who_asks
 from cem.core.commitment import Commitment
 from cem.core.cycle import Decision, EngineMemory, Plan
 from cem.core.explain import in_line, reasons
-from cem.core.headroom import Draws, Envelopes, zone_limits
+from cem.core.headroom import Draws, zone_limits
 from cem.core.modes import spare
 from cem.core.reasons import Reason
 from cem.core.recount import explained
 from cem.core.state import SiteState
 from cem.core.supply import bound_resources, choose_phases, supply
-from cem.core.topology import NO_ROW, Bools, Floats, Topology, crowded_row
+from cem.core.topology import NO_ROW, UNRESOLVED_A, Bools, Floats, Topology, crowded_row
 from cem.core.unbalance import share_balanced
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
@@ -27,10 +27,6 @@ __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
 
 WORTH_A, STOOD_S = 2.0, 20.0
 """A raise is worth a command when it gains so much, reaches all the EV can take, or its room stood so long."""
-
-
-UNRESOLVED_A = 0.05
-"""Less than any meter resolves: nobody is cut by a whole step for so little."""
 
 
 def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision, EngineMemory]:
@@ -57,18 +53,18 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     asks = who_asks(plan, state, memory, envelopes, counted, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
-    room_a = np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, counted.wired.load(memory.setpoint_a)))
+    held_a = counted.wired.load(rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a))
+    room_a = _resolved(room_a, held_a)
     running = memory.setpoint_a > 0
-    waiting_s = np.where(running, 0.0, now_s - np.maximum(memory.paused_s, np.nan_to_num(memory.began_s)))
-    urgency_s = spare(state.evses, asks.most_a, counted.n_phases, now_s)
+    spare_s = spare(state.evses, asks.most_a, counted.n_phases, now_s)
     contest = rotation.Contest(
         wants=asks.wants,
         resting=asks.why == Reason.MINIMUM_OFF_TIME,
-        running=running & asks.wants,
+        running=running,
         min_a=plan.min_a,
         priority=plan.priority,
-        spare_s=urgency_s,
-        waiting_s=waiting_s,
+        spare_s=spare_s,
+        since_s=np.where(running, now_s, np.maximum(memory.paused_s, np.nan_to_num(memory.began_s))),
         still_s=committed.still_s,
         ready_s=memory.paused_s + timings.min_off_s,
     )
@@ -86,8 +82,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
             weight=plan.weight,
             priority=plan.priority,
             running=queue.holds,
-            urgency=np.minimum(urgency_s, rotation.RELAXED_S),
-            waiting_s=waiting_s,
+            waiting_s=-queue.rank.astype(np.float64),
             fixed_a=asks.fixed_a,
         ),
         room_a,
@@ -97,7 +92,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     )
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
     memory = replace(memory, wish_s=wish_s)
-    setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, envelopes, now_s)
+    rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
+    setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, rise_room_a, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
     online = np.array([e.online for e in state.evses], dtype=np.bool_)
     setpoint = np.where(online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
@@ -147,6 +143,11 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     )
 
 
+def _resolved(room_a: Floats, held_a: Floats) -> Floats:
+    """The room, with what is held in it not short of it by less than any meter resolves."""
+    return np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, held_a))
+
+
 def _let_run(
     plan: Plan, state: SiteState, committed: Commitment, counted: Topology, room_a: Floats, setpoint: Floats
 ) -> Bools:
@@ -178,7 +179,7 @@ def _may_send(
     shares: Shares,
     most_a: Floats,
     counted: Topology,
-    envelopes: Envelopes,
+    rise_room_a: Floats,
     now_s: float,
 ) -> tuple[Floats, Floats]:
     """Cuts at once; rises no faster than allowed, and only into what nobody may draw any more.
@@ -203,7 +204,7 @@ def _may_send(
         allowed,
         np.maximum(memory.committed.committed_a, start),
         counted.phases,
-        envelopes.rise_room_a.ravel(),
+        rise_room_a,
         min_a=plan.min_a,
         n_phases=counted.n_phases,
         weight=plan.weight,

@@ -9,11 +9,15 @@ from cem.core.reasons import REASON_OF, Reason
 from cem.core.rotation import Queue
 from cem.core.topology import NO_ROW, Floats, Ints
 
+STANDING = (Reason.NO_ROOM, Reason.ZONE_POWER, Reason.GROUP_LIMIT, Reason.UNBALANCE, Reason.BUSBAR)
+"""Limits that are always there: with these it is the turn that one waits for. Any other is worth being named itself,
+with the place in the queue beside it."""
+
 
 def in_line(reason: Ints, setpoint: Floats, queue: Queue) -> Ints:
     """The reasons, with those who wait for their turn named as such; the limit that lacks room stays named."""
-    no_room = np.isin(reason, (Reason.NO_ROOM, Reason.MINIMUM_OFF_TIME)) & (queue.place > 0)
-    return np.where((setpoint == 0) & (no_room | queue.makes_way), Reason.ROTATION_QUEUE, reason).astype(np.int64)
+    waits = np.isin(reason, (Reason.MINIMUM_OFF_TIME, *STANDING)) & (queue.place > 0)
+    return np.where((setpoint == 0) & (waits | queue.makes_way), Reason.ROTATION_QUEUE, reason).astype(np.int64)
 
 
 def reasons(

@@ -4,15 +4,19 @@ A running EV is never paused for a mere gain. It makes way only after its turn (
 class or a higher one that is not clearly less urgent, and only where that one then really fits. A full car that draws
 nothing is no longer protected by its turn (fault S19): it makes way first, is asked again when its turn comes, and then
 needs to draw soon to keep it.
+
+A start asks for more room than the minimum, so that it does not end with the next kettle. Room for the bare minimum is
+enough where it has stood for a while: else a car could be kept out for ever by less than that margin.
 """
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from cem.core.admission import FITS, take_in_order
+from cem.core.swaps import Seats, fits, load_of, swaps
 from cem.core.timings import Timings
 from cem.core.topology import EPS_A, Bools, Floats, Ints, Uses
 
@@ -22,11 +26,13 @@ FULL_AFTER_S, STILL_FULL_AFTER_S = 600.0, 60.0
 RELAXED_S = 7200.0
 """With more time to spare than this nobody is urgent; who has waited for this long is as urgent as any."""
 
-CALLS_A_CYCLE = 8
-TOGETHER_S = 60.0
-"""Who was paused within a minute waits equally long."""
+STANDS_S = 30.0
+"""Room for a bare minimum that has stood so long is enough for a start."""
 
 CALL_LASTS_S = 120.0
+
+ONE_AFTER_THE_OTHER_S = 1e-7
+"""Keeps the order of those whose turn comes in one cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +40,24 @@ class Turns:
     """Memory per EVSE, arrays ``(n,)``.
 
     Attributes:
-        on_s: Since when it has run; inf where it is paused.
-        called_s: Since when its turn has come although it does not run yet; inf where it has not.
+        on_s: Since when it has drawn in this turn; inf where it is paused or has not drawn yet.
+        called_s: Since when its turn has come, whether it runs already or not; inf while it waits.
+        begun_s: When its last turn came; those of one cycle differ by next to nothing, in the order of the line.
+        fits_s: Since when there has been room for the bare minimum of one that waits; inf where there is none.
         was_full: It made way because it was full, and has drawn nothing since.
-        ran_s: How long it has run since it came; of those who wait equally long, who ran least is first.
-        at_s: When these were noted.
     """
 
     on_s: Floats
     called_s: Floats
+    begun_s: Floats
+    fits_s: Floats
     was_full: Bools
-    ran_s: Floats
-    at_s: float
 
     @classmethod
     def none(cls, n: int) -> Self:
         """Before the first cycle."""
-        return cls(np.full(n, np.inf), np.full(n, np.inf), np.zeros(n, dtype=np.bool_), np.zeros(n), np.inf)
+        never = np.full(n, np.inf)
+        return cls(never, never, -never, never, np.zeros(n, dtype=np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,11 @@ class Contest:
     Attributes:
         wants: It wants its minimum now.
         resting: It would, but for its minimum off time.
-        running: It has current.
+        running: It is offered current.
         min_a: What it needs.
         priority: Classes, higher first.
         spare_s: Time to departure beyond what charging needs; inf where unknown.
-        waiting_s: How long it has waited; 0 where it runs.
+        since_s: Since when it has waited; now where it runs.
         still_s: Since when it has drawn nothing although it might; inf where it draws.
         ready_s: When its minimum off time ends.
     """
@@ -75,7 +82,7 @@ class Contest:
     min_a: Floats
     priority: Ints
     spare_s: Floats
-    waiting_s: Floats
+    since_s: Floats
     still_s: Floats
     ready_s: Floats
 
@@ -87,14 +94,21 @@ class Queue:
     Attributes:
         makes_way: It is paused now so that another gets its turn.
         holds: It runs or has been called: it comes before those that would start.
+        rank: The order within these two, 0 is first.
         place: 1 is next; 0 where it does not wait for a turn.
         eta_s: Monotonic time at which its turn is expected; NaN where it does not wait for one.
     """
 
     makes_way: Bools
     holds: Bools
+    rank: Ints
     place: Ints
     eta_s: Floats
+
+
+def held_a(turns: Turns, setpoint_a: Floats, min_a: Floats) -> Floats:
+    """``(n,)`` what each has, or is to have because its turn has come."""
+    return np.where(np.isfinite(turns.called_s), np.maximum(setpoint_a, min_a), setpoint_a)
 
 
 def take_turns(
@@ -111,93 +125,75 @@ def take_turns(
         timings: Length of a turn and the margin of a start.
     """
     n = use.n
-    on_s = np.where(contest.running, np.minimum(turns.on_s, now_s), np.inf)
-    fresh = np.isfinite(turns.called_s) & (turns.called_s >= now_s - CALL_LASTS_S)
-    called = contest.wants & ~contest.running & fresh
-    was_full = turns.was_full & ~(contest.running & (contest.still_s == np.inf) & (now_s - on_s > STILL_FULL_AFTER_S))
+    draws = contest.running & (contest.still_s == np.inf)
+    on_s = np.where(contest.running, np.minimum(turns.on_s, np.where(draws, now_s, np.inf)), np.inf)
+    called = contest.wants & ~contest.running & (turns.called_s <= now_s) & (now_s - turns.called_s <= CALL_LASTS_S)
+    was_full = turns.was_full & ~(draws & (now_s - on_s > STILL_FULL_AFTER_S))
     holds = contest.running | called
     makes_way = np.zeros(n, dtype=np.bool_)
-    place, eta_s = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
-    spare_s = np.where(contest.waiting_s > RELAXED_S, 0.0, np.clip(contest.spare_s, 0.0, RELAXED_S))
-    there = contest.wants | contest.resting | contest.running
-    ran_s = np.where(there, turns.ran_s + np.where(contest.running, max(now_s - turns.at_s, 0.0), 0.0), 0.0)
-    order = (ran_s, -np.floor(contest.waiting_s / TOGETHER_S), spare_s, -contest.priority)
+    place, eta_s, fits_s = np.zeros(n, dtype=np.int64), np.full(n, np.nan), np.full(n, np.inf)
+    waited_long = now_s - contest.since_s > RELAXED_S
+    spare_s = np.where(waited_long, 0.0, np.clip(contest.spare_s, 0.0, RELAXED_S))
+    # last come, last to lose its turn; and who waits equally long goes in the order of the last time
+    begun_s = np.where(contest.running, -turns.begun_s, turns.begun_s)
+    ranked = np.lexsort((begun_s, contest.since_s, spare_s, ~contest.running, -contest.priority))
+    rank = np.empty(n, dtype=np.int64)
+    rank[ranked] = np.arange(n)
 
     need_a = np.where(holds, contest.min_a, contest.min_a + timings.start_margin_a)
     admitted, lacking = take_in_order(
-        use, contest.wants, (*order, ~holds), take_a=contest.min_a, need_a=need_a, room_a=room_a
+        use, contest.wants, (rank, ~holds), take_a=contest.min_a, need_a=need_a, room_a=room_a
     )
     waiting = contest.wants & (lacking != FITS) & ~contest.running
     if waiting.any() or contest.resting.any():
         left_a = room_a - use.load(np.where(admitted, contest.min_a, 0.0))
-        full_after = np.where(was_full, STILL_FULL_AFTER_S, FULL_AFTER_S)
-        full = now_s - contest.still_s >= full_after
-        ready_s = np.where(full, now_s, on_s + timings.rotation_s)
-        can = admitted & contest.running
-        ranked = np.lexsort(order)
-        callers = ranked[waiting[ranked]][:CALLS_A_CYCLE]
-        for w in callers.tolist() if (can & (ready_s <= now_s)).any() else ():
-            leave = _who_leaves(use, contest, spare_s, w, can & (ready_s <= now_s), full, on_s, left_a)
-            if leave:
-                makes_way[leave] = True
-                can[leave] = False
+        fits_s = np.where(waiting & fits(use, contest.min_a, left_a), np.minimum(turns.fits_s, now_s), np.inf)
+        for w in ranked[(now_s - fits_s >= STANDS_S)[ranked]].tolist():
+            if fits(use, contest.min_a, left_a)[w]:
                 called[w], waiting[w] = True, False
-                gone = np.zeros(n)
-                gone[leave] = contest.min_a[leave]
-                gone[w] = -contest.min_a[w]
-                left_a = left_a + use.load(gone)
-        can |= called
-        ready_s = np.where(called, now_s + timings.reaction_s + timings.rotation_s, ready_s)
-        waits = waiting | contest.resting
-        _stand_in_line(use, contest, ranked[waits[ranked]], can, ready_s, left_a, place, eta_s, now_s, timings)
+                left_a -= load_of(use, contest.min_a, [w])
+        fits_s = np.where(waiting & fits(use, contest.min_a, left_a), fits_s, np.inf)
+        full = now_s - contest.still_s >= np.where(was_full, STILL_FULL_AFTER_S, FULL_AFTER_S)
+        seats = Seats(
+            can=admitted & contest.running,
+            full=full,
+            end_s=np.where(full, now_s, on_s + timings.rotation_s),
+            begun_s=turns.begun_s,
+            spare_s=spare_s,
+            priority=contest.priority,
+            min_a=contest.min_a,
+        )
+        for w, leave in swaps(use, seats, ranked, waiting, left_a, now_s):
+            makes_way[leave], called[w], waiting[w] = True, True, False
+            left_a += load_of(use, contest.min_a, leave) - load_of(use, contest.min_a, [w])
+        begins = called | (admitted & ~contest.running)
+        ends = replace(
+            seats,
+            can=(seats.can & ~makes_way) | begins,
+            end_s=np.where(
+                full, now_s, np.minimum(on_s, now_s + timings.reaction_s * (1 + begins)) + timings.rotation_s
+            ),
+        )
+        line = ranked[(waiting | contest.resting)[ranked]]
+        _stand_in_line(use, contest, line, ends, fits_s + STANDS_S, left_a, place, eta_s, now_s, timings)
     holds = (contest.running & ~makes_way) | called
-    called_s = np.where(called, np.minimum(turns.called_s, now_s), np.inf)
-    called_s = np.where(called & (turns.called_s == np.inf), now_s, called_s)
-    was_full |= makes_way & (now_s - contest.still_s >= STILL_FULL_AFTER_S)
-    return Queue(makes_way, holds, place, eta_s), Turns(on_s, called_s, was_full, ran_s, now_s)
-
-
-def _who_leaves(
-    use: Uses,
-    contest: Contest,
-    spare_s: Floats,
-    caller: int,
-    can: Bools,
-    full: Bools,
-    on_s: Floats,
-    left_a: Floats,
-) -> list[int]:
-    """The fewest that let ``caller`` in, full cars first, then lower classes, less urgent, longer turns."""
-    mine = use.evse == caller
-    rows, needs = use.row[mine], use.coef[mine] * contest.min_a[caller]
-    short = np.zeros(use.rows)
-    short[rows] = np.maximum(needs - left_a[rows], 0.0)
-    short[short <= EPS_A] = 0.0
-    equal = contest.priority == contest.priority[caller]
-    yields = (contest.priority < contest.priority[caller]) | (equal & (full | (spare_s + 900.0 >= spare_s[caller])))
-    concerns = np.zeros(use.n, dtype=np.bool_)
-    concerns[use.evse[short[use.row] > 0]] = True
-    able = (can & yields & concerns).nonzero()[0]
-    able = able[np.lexsort((on_s[able], -spare_s[able], contest.priority[able], ~full[able]))]
-    leave: list[int] = []
-    for v in able.tolist():
-        entries = use.evse == v
-        gives = use.coef[entries] * contest.min_a[v]
-        if not (short[use.row[entries]] > 0).any():
-            continue
-        short[use.row[entries]] -= gives
-        leave.append(v)
-        if (short <= EPS_A).all():
-            return leave
-    return []
+    begins = holds & (turns.called_s == np.inf)
+    turns = Turns(
+        on_s=on_s,
+        called_s=np.where(holds, np.minimum(turns.called_s, now_s), np.inf),
+        begun_s=np.where(begins, now_s + ONE_AFTER_THE_OTHER_S * rank, turns.begun_s),
+        fits_s=fits_s,
+        was_full=was_full | (makes_way & (now_s - contest.still_s >= STILL_FULL_AFTER_S)),
+    )
+    return Queue(makes_way, holds, rank, place, eta_s), turns
 
 
 def _stand_in_line(
     use: Uses,
     contest: Contest,
     line: Ints,
-    can: Bools,
-    ready_s: Floats,
+    seats: Seats,
+    stood_s: Floats,
     left_a: Floats,
     place: Ints,
     eta_s: Floats,
@@ -212,13 +208,16 @@ def _stand_in_line(
     for row in np.unique(first[line]).tolist():
         if row == use.rows:
             continue
+        waits = line[first[line] == row].tolist()
         beside = np.zeros(use.n, dtype=np.bool_)
         beside[use.evse[use.row == row]] = True
-        ends = np.maximum(ready_s[can & beside], now_s).tolist()
+        ends = np.maximum(seats.ends((seats.can & beside).nonzero()[0]), now_s).tolist()
+        if np.isfinite(stood_s[waits[0]]):  # it will be let in by room that has stood, in nobody's stead
+            ends.append(max(stood_s[waits[0]], now_s) - timings.reaction_s)
         if not ends:
             continue  # nobody's turn ever ends here: no place can be promised
         heapq.heapify(ends)
-        for k, w in enumerate(line[first[line] == row].tolist()):
+        for k, w in enumerate(waits):
             start_s = max(heapq.heappop(ends) + timings.reaction_s, contest.ready_s[w])
             place[w], eta_s[w] = k + 1, start_s
-            heapq.heappush(ends, start_s + timings.rotation_s)
+            heapq.heappush(ends, start_s + timings.reaction_s + timings.rotation_s)

@@ -26,6 +26,9 @@ NO_ROW = -1
 EPS_A = 1e-7
 """Two currents nearer than this are the same: far below any step, far above the rounding of 10,000 summands."""
 
+UNRESOLVED_A = 0.05
+"""Less than any meter resolves: nobody is cut by a whole step, or kept out, for so little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

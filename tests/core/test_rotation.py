@@ -66,41 +66,6 @@ class Yard:
         return Reason(int(self.decision.reason[i]))
 
 
-def test_20_cars_room_for_6_minima_8_hours():
-    yard = Yard(20, 37.0, max_a=6.0)  # six minima and the margin of a start
-    hours, served_ah = 8, np.zeros(20)
-    began_s, ended_s = np.full(20, np.nan), np.full(20, np.nan)
-    stretches, told, lateness, off = [], [{} for _ in range(20)], [], []
-    before = np.zeros(20)
-    while yard.now_s < hours * 3600:
-        drawn = yard.step()
-        served_ah += drawn * STEP_S / 3600
-        assert yard.pilot_a.sum() <= 37.0
-        for i in range(20):
-            if before[i] == 0 and yard.pilot_a[i] > 0:
-                began_s[i] = yard.now_s
-                off.append(yard.now_s - ended_s[i])
-                lateness += [(eta_s - said_s, abs(yard.now_s - eta_s)) for said_s, eta_s in told[i].values()]
-                assert told[i] == {} or min(told[i]) <= 6, "six turns may end at once, no more"
-                told[i] = {}
-            elif before[i] > 0 and yard.pilot_a[i] == 0:
-                stretches.append(yard.now_s - began_s[i])
-                ended_s[i] = yard.now_s
-            bound = yard.decision.binding(yard.plan, i)
-            if bound.reason is Reason.ROTATION_QUEUE and bound.place is not None:
-                told[i].setdefault(bound.place, (yard.now_s, yard.now_s + bound.eta_s))
-            elif yard.pilot_a[i] == 0 and yard.now_s > 600:
-                assert bound.reason in {Reason.ROTATION_QUEUE, Reason.RISING, Reason.AWAITING_OTHERS}
-        before = yard.pilot_a.copy()
-    assert min(stretches) >= 900.0
-    assert np.nanmin(off) >= 120.0
-    assert (abs(served_ah - served_ah.mean()) <= 0.1 * served_ah.mean()).all()
-    assert served_ah.sum() >= 0.95 * 6 * 6.0 * hours
-    assert len(lateness) > 300
-    for ahead_s, off_s in lateness:
-        assert off_s <= 30.0 + 0.05 * ahead_s, f"told {ahead_s} s ahead, wrong by {off_s} s"
-
-
 def test_nobody_makes_way_where_all_fit_or_before_its_turn_is_over():
     yard = Yard(4, 30.0)
     for _ in range(400):
