@@ -272,18 +272,26 @@ def plus(one: Rate, other: Rate, unit: str) -> Rate:
 def whole_steps(stretches: Sequence[Stretch], start_us: int, most: Rate, unit: str) -> list[Step]:
     """A composite as messages carry it: whole seconds from the start, and nowhere above ``most``.
 
-    A drop between two seconds is told a moment early and a rise a moment late, so that what is told always holds.
+    A second in which the limit changes is told with the lower of both, so that what is told always holds.
     """
-    limits = [
-        (s.start_us - start_us, most if s.limit is None else lower(s.limit, most, unit), s.phases) for s in stretches
-    ]
+    seconds = sorted({second for s in stretches for second in _around(s.start_us - start_us)})
     result: list[Step] = []
-    for (offset_us, said, phases), before in zip(limits, [None, *limits], strict=False):
-        limit = said
-        falls = before is None or sum(limit) < sum(before[1])
-        at_s = offset_us // SECOND_US if falls else -(-offset_us // SECOND_US)
-        while result and result[-1].start_s >= at_s:
-            limit = lower(limit, result.pop().limit, unit)
+    first = 0
+    for at_s in seconds:
+        begin, end = start_us + at_s * SECOND_US, start_us + (at_s + 1) * SECOND_US
+        while first + 1 < len(stretches) and stretches[first + 1].start_us <= begin:
+            first += 1
+        limit, phases, at = most, 3, first
+        while at < len(stretches) and stretches[at].start_us < end:
+            said = stretches[at].limit
+            if said is not None and (told := lower(limit, said, unit)) != limit:
+                limit, phases = told, stretches[at].phases
+            at += 1
         if not result or (result[-1].limit, result[-1].phases) != (limit, phases):
             result.append(Step(at_s, limit, phases))
     return result
+
+
+def _around(offset_us: int) -> tuple[int, int]:
+    """The whole seconds before and after."""
+    return offset_us // SECOND_US, -(-offset_us // SECOND_US)

@@ -168,8 +168,8 @@ def _schedules(raw: Any, kind: str, rules: Rules) -> tuple[Schedule, ...]:
 
 
 def _schedule(raw: Mapping[str, Any], kind: str, rules: Rules) -> Schedule:
-    unit = raw.get("chargingRateUnit")
-    if unit not in {"A", "W"}:
+    unit = words(raw.get("chargingRateUnit"))
+    if unit is None or unit not in {"A", "W"}:
         raise _Unfit("UnsupportedRateUnit", "the unit must be A or W")  # K01.FR.26
     if raw.get("useLocalTime") is True or raw.get("limitAtSoC") is not None or number(raw.get("randomizedDelay")):
         # announced by SupportsUseLocalTime, SupportsLimitAtSoC and SupportsRandomizedDelay (2.1 SmartChargingCtrlr)
@@ -198,7 +198,7 @@ def _schedule(raw: Mapping[str, Any], kind: str, rules: Rules) -> Schedule:
     if raw.get("duration") is not None and (duration_s is None or duration_s <= 0):
         raise _Unfit("InvalidSchedule", "the duration must be above 0")
     return Schedule(
-        unit=str(unit),
+        unit=unit,
         periods=tuple(sorted(periods, key=lambda p: p.start_us)),
         start_us=start_us,
         duration_us=None if duration_s is None else _us(duration_s, "duration"),

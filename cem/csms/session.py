@@ -96,6 +96,7 @@ class StationSession:
         self._accepted = False
         self._booting = False
         self._shown_online = False
+        self._unfollowed = True
         self._garbage = 0
         self._garbage_told = False
         self.picture = Picture(station_id, evses, nominal_v, self._out, self._started, self._ended)
@@ -356,15 +357,18 @@ class StationSession:
 
     def _follow_cloud(self, now: Now) -> None:
         """Takes the cloud's composite limits of this instant over into what is held."""
+        self._unfollowed = False
         changed = [self.keeper.set_cloud(number, self.smart.limit_a(number, now)) for number in self.picture.evses]
         if any(changed):
             self._out.append(News())
 
     def _started(self, evse: int) -> None:
+        self._unfollowed = True  # a limit of the whole station is shared anew
         self.smart.started(evse)
         self.keeper.started(evse)
 
     def _ended(self, evse: int) -> None:
+        self._unfollowed = True
         self.smart.ended(evse)
         self.keeper.ended(evse)
 
@@ -376,6 +380,8 @@ class StationSession:
 
     def _flush(self, now: Now) -> list[Action]:
         """Sends what may go now, and hands over what has gathered."""
+        if self._unfollowed:
+            self._follow_cloud(now)
         if self._dialect is not None:
             while self.keeper.send_next(now):
                 pass

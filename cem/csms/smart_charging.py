@@ -123,10 +123,12 @@ class SmartCharging:
 
     def started(self, evse: int) -> None:
         """A transaction goes on: a profile that came with its remote start now belongs to it."""
-        transaction = self._picture.transactions.at(evse)
-        if transaction is None or not self._starting or self._rules is None:
+        transaction, running = self._picture.transactions.at(evse), self._running(evse)
+        if transaction is None or running is None or not self._starting or self._rules is None:
             return
         for starting in self._starting:
+            if running.started_us - starting.profile.received_us > START_LIFE_S * SECOND_US:
+                continue
             remote_id = transaction.remote_start_id
             by_id = remote_id is not None and remote_id == starting.remote_start_id
             by_token = (

@@ -1,0 +1,41 @@
+"""Two masters: a cloud and a site limit the same station; the lower holds, and each sees what it should."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.csms.two_masters import MOVES, Match
+
+VERSIONS = ["1.6", "2.0.1", "2.1"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_lower_of_two_masters_holds_and_the_cloud_reads_back_what_it_set(version):
+    match = Match(version, random.Random(f"two masters {version}"))
+    for _ in range(700):
+        match.step()
+    assert match.checks > 1500
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(VERSIONS),
+    st.randoms(use_true_random=False),
+    st.lists(st.sampled_from([*sorted(set(MOVES)), "restart", "reconnect"]), min_size=3, max_size=25),
+)
+def test_no_stack_lets_the_stations_own_merge_exceed_the_lower(version, rng, moves):
+    match = Match(version, rng)
+    match.do("start")
+    for move in moves:
+        match.do(move)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("version", VERSIONS)
+def test_two_masters_over_10000_steps(version):
+    match = Match(version, random.Random(f"long {version}"))
+    for _ in range(10_000):
+        match.step()
+    print(f"{version}: 10,000 steps, {match.checks} checks")
