@@ -1,7 +1,7 @@
 """One direction of one connection: a single CALL on its way at a time, the rest waiting by priority.
 
-OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake a CALL of the cloud
-that the station has left unanswered for ``OVERTAKE_S``.
+OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake any other CALL
+that the station has left unanswered for ``OVERTAKE_S``: some never answer what they do not know.
 """
 
 import heapq
@@ -71,9 +71,11 @@ class Lane:
         return True
 
     def free(self, now_s: float, *, limit: bool = False, live: bool = False) -> bool:
-        """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for a foreign one, live for replayed."""
+        """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for another kind, live for replayed."""
         return not self._on_way or all(
-            ((limit and w.foreign) or (live and w.replay)) and w.sent_s is not None and now_s - w.sent_s >= OVERTAKE_S
+            ((limit and w.priority is not Priority.LIMIT) or (live and w.replay))
+            and w.sent_s is not None
+            and now_s - w.sent_s >= OVERTAKE_S
             for w in self._on_way.values()
         )
 

@@ -209,6 +209,10 @@ class Station201(ChargePoint201):
     def on_clear(self, **_):
         return result201.ClearChargingProfile(status="Unknown")
 
+    @on("GetChargingProfiles")
+    def on_profiles_asked(self, **_):
+        return result201.GetChargingProfiles(status="NoProfiles")
+
     @on("SetVariables")
     def on_variables(self, set_variable_data):
         self.seen.configured += [(d["variable"]["name"], d["attribute_value"]) for d in set_variable_data]
@@ -269,6 +273,13 @@ async def station(kind, address, name="S1", headers=None, **options) -> AsyncIte
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+class Station21(Station201):
+    """The library's messages of 2.0.1, which it checks against the schemas of 2.1."""
+
+    version = "ocpp2.1"
+    _ocpp_version = "2.1"
 
 
 def _readable(kind):
@@ -355,6 +366,13 @@ class Cloud201(ChargePoint201):
         return result201.ReportChargingProfiles()
 
 
+class Cloud21(Cloud201):
+    _ocpp_version = "2.1"
+
+
+CLOUDS = {"ocpp1.6": Cloud16, "ocpp2.0.1": Cloud201, "ocpp2.1": Cloud21}
+
+
 class Cloud:
     """A cloud that can be stopped and started again on the same port."""
 
@@ -375,14 +393,13 @@ class Cloud:
 
     async def start(self):
         self._server = await serve(
-            self._serve, "127.0.0.1", self.port, subprotocols=["ocpp1.6", "ocpp2.0.1"], close_timeout=0.5, ssl=self.tls
+            self._serve, "127.0.0.1", self.port, subprotocols=list(CLOUDS), close_timeout=0.5, ssl=self.tls
         )
 
     async def _serve(self, ws):
         name = ws.request.path.rsplit("/", 1)[-1]
         self.requests.append((ws.request.headers, ws.transport.get_extra_info("peercert")))
-        kind = Cloud16 if ws.subprotocol == "ocpp1.6" else Cloud201
-        self.peers[name] = peer = kind(name, ws, book=self.book)
+        self.peers[name] = peer = CLOUDS[ws.subprotocol](name, ws, book=self.book)
         with contextlib.suppress(Exception):
             await peer.start()
 

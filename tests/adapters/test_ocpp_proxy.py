@@ -6,9 +6,9 @@ import pytest
 from ocpp.v16 import call as call16
 from ocpp.v201 import call as call201
 
-from tests.adapters.ocpp_peers import Station16, Station201, cloud, local_csms, running, station, until
+from tests.adapters.ocpp_peers import Station16, Station21, Station201, cloud, local_csms, running, station, until
 
-KINDS = [Station16, Station201]
+KINDS = [Station16, Station201, Station21]
 
 
 def profile(kind, amps):

@@ -9,9 +9,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adapters.ocpp.server import identity
-from tests.adapters.ocpp_peers import Station16, Station201, free_port, local_csms, station, until
+from tests.adapters.ocpp_peers import Station16, Station21, Station201, free_port, local_csms, station, until
 
-KINDS = [Station16, Station201]
+KINDS = [Station16, Station201, Station21]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -189,6 +189,23 @@ def test_a_limit_overtakes_a_cloud_call_that_the_station_leaves_unanswered(rig):
     assert rig.state().in_force_a == 6.0
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_limit_overtakes_a_question_of_ours_that_the_station_leaves_unanswered(version):
+    rig = Rig(version)
+    rig.open()
+    rig.boot()
+    while (waiting := rig.calls_down())[0][2] in {"ClearChargingProfile", "SetChargingProfile"}:
+        rig.reply(waiting[0], {"status": "Accepted"})
+    assert len(waiting) == 1, "a setting that some stations do not know, and never answer"
+    rig.set_limit(16.0)
+    rig.start()
+    assert rig.limits(rig.calls_down()) == []
+    rig.pass_time(4)
+    assert rig.limits(rig.calls_down()) == []
+    rig.pass_time(2)
+    assert rig.limits(rig.calls_down()) == [(1, "TxProfile", 16.0)]
+
+
 def test_a_cloud_call_that_the_station_never_answers_is_answered(rig):
     rig.cloud(2, "c1", "Reset", {"type": "Soft"})
     rig.pass_time(31)
