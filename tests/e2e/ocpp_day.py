@@ -99,7 +99,7 @@ class Charger:
                 given["idToken"] = {"idToken": "TAG", "type": "ISO14443"}
             if action == "MeterValues" and self.is_16:
                 given["transactionId"] = None
-            arrives = EITHER if action == "MeterValues" and self.is_16 else "as sent"
+            arrives = EITHER if action in {"MeterValues", "TransactionEvent"} else "as sent"  # samples are thinned
             await self.tell(action, self.payload(action, variant, **given), arrives)
 
     async def boot(self) -> None:
@@ -199,7 +199,7 @@ class Charger:
             "seqNo": next(self._count), "transactionInfo": info, "evse": {"id": 1, "connectorId": 1},
             "meterValue": self._values(context), **token,
         }  # fmt: skip
-        await self.tell("TransactionEvent", payload)
+        await self.tell("TransactionEvent", payload, EITHER if kind == "Updated" else "as sent")
 
     # -- down -------------------------------------------------------------------------------------------------------
 
@@ -268,12 +268,12 @@ class Charger:
     async def _settings(self) -> None:
         if self.is_16:
             for key, status in (("MeterValueSampleInterval", "Accepted"), ("AuthorizationKey", "Rejected")):
-                told = await self.ask("ChangeConfiguration", {"key": key, "value": "30"}, None)
+                told = await self.ask("ChangeConfiguration", {"key": key, "value": "900"}, None)
                 assert told == {"status": status}
             await self.ask("GetConfiguration", {"key": ["MeterValueSampleInterval"]}, EITHER)
             return
         names = [("SampledDataCtrlr", "TxUpdatedInterval"), ("SecurityCtrlr", "BasicAuthPassword"), ("X", "Y")]
-        data = [{"component": {"name": c}, "variable": {"name": v}, "attributeValue": "30"} for c, v in names]
+        data = [{"component": {"name": c}, "variable": {"name": v}, "attributeValue": "900"} for c, v in names]
         told = await self.ask("SetVariables", {"setVariableData": data}, {"setVariableData": data[2:]}, altered=True)
         assert [r["attributeStatus"] for r in told["setVariableResult"]] == ["Accepted", "Rejected", "Accepted"]
         asked = [{"component": d["component"], "variable": d["variable"]} for d in data]
