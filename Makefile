@@ -1,4 +1,4 @@
-# make demo | test | check | bench | soak | run SITE=...   (everything installs what it needs)
+# make demo | test | check | bench | soak | fuzz | run SITE=...   (everything installs what it needs)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,12 +7,13 @@ ARGS ?=
 SITE ?= site_configs/home.yaml
 ONLY ?=
 JSON ?=
+FUZZ_S ?= 600
 # Most tests wait for real sockets and clocks: two at a time, a file on one worker. What failed on a busy machine is run
 # once more, alone; it must pass there.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile -m "not soak"
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none -m "not soak"
 
-.PHONY: install dev system peers demo run test check bench soak clean
+.PHONY: install dev system peers demo run test check bench soak fuzz clean
 install: $(VENV)/.installed
 dev: $(VENV)/.dev
 
@@ -57,6 +58,12 @@ bench: dev
 
 soak: dev system peers
 	$(BIN)/pytest -m soak --timeout 3600 $(ARGS)
+
+# Coverage-guided, for FUZZ_S seconds; what it learns stays in .fuzz, what breaks is left there as crash-*.
+fuzz: dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@mkdir -p .fuzz/corpus
+	$(BIN)/python -m tests.csms.fuzz_atheris .fuzz/corpus -max_total_time=$(FUZZ_S) -max_len=4000 -artifact_prefix=.fuzz/
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cem.csms.actions import Action, Emit, Persist, SendDown
+from cem.csms.actions import Action, Persist, SendDown
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, start_key
@@ -206,7 +206,7 @@ class Desk:
         """
         key, kind = start_key(fact), journal_kind(frame, fact)
         local_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
-        if self._upstream and kind == "start" and self._uplink.journal.refuses_starts:
+        if self._upstream and kind is not None and self._uplink.journal.refuses(kind):
             self._refuse(frame)
             return
         if key is not None and isinstance(fact, TransactionTold):
@@ -231,12 +231,8 @@ class Desk:
             self._accept(dialect, now)
 
     def _refuse(self, frame: Frame) -> None:
-        """No room for another transaction: the station hears so and tries again, rather than that we lose it (I11)."""
-        text = f"{self._station_id}'s new transaction is refused: too much waits for the cloud already"
-        self._out += [
-            SendDown(error(frame.message_id, "InternalError", "no room to keep this transaction")),
-            Emit("queue_refuses_starts", text),
-        ]
+        """No room to keep this: the station hears so and tries again, rather than that we lose it (I11)."""
+        self._out.append(SendDown(error(frame.message_id, "InternalError", "no room to keep this message")))
 
     def _reply(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, local_id: str | None) -> None:
         """Our own answer as the CSMS."""

@@ -19,6 +19,7 @@ from cem.csms.parsing import member, words
 from cem.csms.records import Noted
 from cem.csms.settings import Settings
 
+MOST_DELETABLE = 1000
 RESETS, RESETS_WITHIN_S = 3.0, 600.0
 MOST_PENDING = 64
 _NAMES = {
@@ -103,9 +104,9 @@ class Filter:
         match frame.action:
             case "SetNetworkProfile":
                 raise _Refused("it would point the station away from this controller", rejected)
-            case "CertificateSigned" if payload.get("certificateType") not in _HARMLESS_SIGNED:
+            case "CertificateSigned" if str(payload.get("certificateType")) not in _HARMLESS_SIGNED:
                 raise _Refused("the station's own certificate is that of its leg to this controller", rejected)
-            case "InstallCertificate" if payload.get("certificateType") in _LEG_CERTIFICATES:
+            case "InstallCertificate" if _of_the_leg(payload.get("certificateType")):
                 raise _Refused("whom the station trusts as its CSMS is decided here", rejected)
             case "DeleteCertificate" if _hash(payload.get("certificateHashData")) not in self._deletable:
                 raise _Refused("it is not known to be another than that of this controller", {"status": "Failed"})
@@ -230,12 +231,21 @@ class Filter:
 
     def _learn_certificates(self, asked: Any, payload: Mapping[str, Any]) -> None:
         """Which certificates may be deleted: those that the station named as of another use."""
-        if isinstance(asked, str) and asked not in _LEG_CERTIFICATES:  # 1.6: the answer names no types
+        if len(self._deletable) >= MOST_DELETABLE:
+            return
+        if asked is not None and not _of_the_leg(asked):  # 1.6: the answer names no types
             self._deletable |= {_hash(data) for data in items(payload.get("certificateHashData"))} - {""}
         for chain in items(payload.get("certificateHashDataChain")):
-            if chain.get("certificateType") not in _LEG_CERTIFICATES and len(self._deletable) < 1000:
+            if not _of_the_leg(chain.get("certificateType")):
                 children = items(chain.get("childCertificateHashData"))
                 self._deletable |= {_hash(data) for data in (chain.get("certificateHashData"), *children)} - {""}
+
+
+def _of_the_leg(certificate_type: Any) -> bool:
+    """Whether a certificate of this type decides whom the station trusts; so does one whose type cannot be read."""
+    return certificate_type is not None and (
+        not isinstance(certificate_type, str) or certificate_type in _LEG_CERTIFICATES
+    )
 
 
 def _protected(name: Any, value: Any) -> str | None:

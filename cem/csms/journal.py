@@ -116,10 +116,13 @@ class Journal:
         """Whether a message with this content was taken before."""
         return fingerprint in self._seen
 
-    @property
-    def refuses_starts(self) -> bool:
-        """There is no room for what may never be dropped: a start is not acknowledged rather than lost."""
-        return self._room.refuses(len(self.entries) + len(self.parked))
+    def refuses(self, kind: str) -> bool:
+        """There is no room for what may never be dropped: it is not acknowledged rather than lost."""
+        refused = self._room.refuses(len(self.entries) + len(self.parked), begins=kind in {"start", "event"})
+        if refused:
+            text = f"{self._station_id}: too much waits for {self._upstream_id} already; new transactions are not taken for it"
+            self._tell("queue_refuses", text)
+        return refused
 
     # -- thinning ---------------------------------------------------------------------------------------------------
 

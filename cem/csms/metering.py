@@ -9,7 +9,7 @@ from typing import Any
 from cem.core.units import LOWEST_V, PerPhase
 
 _PHASES = {"L1": 0, "L2": 1, "L3": 2, "L1-N": 0, "L2-N": 1, "L3-N": 2}
-_LINE_TO_LINE = {"L1-L2", "L2-L3", "L3-L1"}
+_LINE_TO_LINE = ("L1-L2", "L2-L3", "L3-L1")
 _SCALE = {"kW": 1000.0, "kWh": 1000.0}
 _PLAUSIBLE_A = 2000.0
 _Key = tuple[str, int | None]
@@ -98,7 +98,7 @@ def _collect(meter_values: Any) -> tuple[dict[_Key, float], datetime | None, boo
             phase = sample.get("phase")
             if sample.get("format") == "SignedData" or phase in _LINE_TO_LINE or phase == "N":
                 continue
-            if sample.get("location", "Outlet") not in {"Outlet", "Cable", "Body"}:
+            if sample.get("location", "Outlet") not in ("Outlet", "Cable", "Body"):
                 continue  # the grid side of the station or the battery side of the car
             value = _scaled(sample)
             if value is None or value < 0:

@@ -30,7 +30,7 @@ class Observers:
     def keep(self, frame: Frame, kind: str, local_id: str, dialect: Dialect, now: Now) -> None:
         """A message that was, or is about to be, acknowledged to the station."""
         for uplink in self._uplinks:
-            if not uplink.repeats(frame):
+            if not uplink.repeats(frame) and not uplink.journal.refuses(kind):
                 live = uplink.state is State.UP and uplink.usable
                 uplink.hold_back(frame, kind, local_id, dialect.version, now, sent=live)
 

@@ -9,7 +9,8 @@ REPLAY_PER_S = 100.0
 STATION_ROOM = 2_000
 SITE_ROOM = 200_000
 HARD_FACTOR = 10
-"""What may never be dropped may grow to this many times the room; then no new transaction is taken (I11)."""
+"""What may never be dropped may grow to this many times the room; then no new transaction is taken, and one room later
+nothing at all (I11)."""
 
 
 @dataclass(slots=True)
@@ -52,9 +53,10 @@ class Room:
             return self.per_station
         return min(self.per_station, max(1, self.per_site // self.stations))
 
-    def refuses(self, station_used: int) -> bool:
-        """Whether not even a start may be taken any more."""
-        return station_used >= HARD_FACTOR * self.per_station or self.used >= HARD_FACTOR * self.per_site
+    def refuses(self, station_used: int, *, begins: bool) -> bool:
+        """Whether nothing may be taken any more: what begins something first, what belongs to something later."""
+        factor = HARD_FACTOR if begins else HARD_FACTOR + 1
+        return station_used >= factor * self.per_station or self.used >= factor * self.per_site
 
 
 @dataclass(slots=True)

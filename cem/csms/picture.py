@@ -19,6 +19,7 @@ from cem.csms.records import Kept, OpenSession, SessionUpdate, SignedValue
 from cem.csms.station_clock import StationClock
 from cem.csms.transactions import ENDED, Transaction, Transactions
 
+MOST_CONNECTORS = 20
 RECORD_S = 60.0
 """A session's energy is recorded at most this often while it runs."""
 
@@ -87,7 +88,8 @@ class Picture:
             self._clock_moved(self.clock.message(fact.at_utc, now))
         changed = live.status != fact.status
         live.status = fact.status
-        live.plugged[fact.connector] = fact.connected
+        if fact.connector in live.plugged or len(live.plugged) < MOST_CONNECTORS:
+            live.plugged[fact.connector] = fact.connected
         transaction = self.transactions.at(fact.evse)
         if fact.connected is False and live.connected is False:
             live.current_a, live.measured_s = PerPhase.same(0.0), now.s

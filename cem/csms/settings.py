@@ -222,7 +222,7 @@ def _key(name: Any, component: Any, attribute: Any) -> str:
 
 
 def _actual(attribute: Any) -> bool:
-    return attribute in {None, "Actual"}
+    return attribute in (None, "Actual")
 
 
 def _settings_in(payload: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from cem.csms.versions import dialect_of
 DIAL_GRACE_S = 5.0
 """A station that has just connected waits this long for its uplink before we answer ourselves."""
 AUTHORIZE_S = 8.0
+MOST_STATUSES = 100
 ANSWER_S = 20.0
 """A station is answered within this, before its own time-out (commonly 30 s)."""
 REPLAY_TIMEOUT_S = 120.0
@@ -187,6 +188,8 @@ class Uplink:
 
     def remember_status(self, key: object, frame: Frame, *, told: bool) -> None:
         """The latest status of a connector, and whether the CSMS has it."""
+        if key not in self._latest and len(self._latest) >= MOST_STATUSES:
+            return  # no station has so many connectors (I11)
         self._latest[key] = frame
         if told:
             self._untold.discard(key)

@@ -188,7 +188,7 @@ class V16:
         ]
 
     def accepted(self, result: Mapping[str, Any]) -> bool:
-        return result.get("status") in {"Accepted", "RebootRequired"}
+        return result.get("status") in ("Accepted", "RebootRequired")
 
     def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]:
         return [

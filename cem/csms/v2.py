@@ -217,7 +217,7 @@ class V2:
 
     def accepted(self, result: Mapping[str, Any]) -> bool:
         results = list(items(result.get("setVariableResult")))
-        return bool(results) and all(r.get("attributeStatus") in {"Accepted", "RebootRequired"} for r in results)
+        return bool(results) and all(r.get("attributeStatus") in ("Accepted", "RebootRequired") for r in results)
 
     def ask_state(self, evses: Sequence[int]) -> Sequence[Ask]:
         asks: list[Ask] = []

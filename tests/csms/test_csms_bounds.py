@@ -97,7 +97,7 @@ def test_i11_beyond_ten_times_the_room_a_start_is_refused_not_lost_and_a_stop_is
         running = tx
     assert taken == 30
     assert refused[0][2] == "InternalError"
-    assert "queue_refuses_starts" in [e.code for e in rig.emitted]
+    assert "queue_refuses" in [e.code for e in rig.emitted]
     assert rig.stop(running) is not None
     rig.cloud_opened()
     heard = kinds(told(rig))
