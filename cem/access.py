@@ -25,7 +25,7 @@ MOST_TAGS = 20_000
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 _HEX_KEY = 40
 """OCPP 1.6 security whitepaper A00: an AuthorizationKey of 20 bytes, configured as 40 hexadecimal digits."""
-_EMPTY: Mapping[str, Mapping[str, Any]] = {"rejected": {}, "credentials": {}, "tags": {}}
+_EMPTY: Mapping[str, Mapping[str, Any]] = {"rejected": {}, "credentials": {}, "next": {}, "tags": {}}
 
 
 def is_hex_key(password: str) -> bool:
@@ -136,7 +136,12 @@ class Access:
         self._told = kept
         if known is None or kept is known:
             return []
-        words = {"rejected": "rejection of", "credentials": "password of", "tags": "a tag was"}
+        words = {
+            "rejected": "rejection of",
+            "credentials": "password of",
+            "next": "next password of",
+            "tags": "a tag was",
+        }
         found = []
         for section, what in words.items():
             for name in sorted(kept[section].keys() | known[section].keys()):
@@ -155,6 +160,21 @@ class Access:
         """The hashed password set by command; it takes the place of the site file's."""
         return self._read()["credentials"].get(station_id)
 
+    def next_credential(self, station_id: str) -> Mapping[str, Any] | None:
+        """The hashed password that it was given and has not come in with yet; it counts beside the other."""
+        return self._read()["next"].get(station_id)
+
+    def confirm(self, station_id: str) -> None:
+        """The station came in with its next password: that takes the place of the other.
+
+        Raises:
+            CemError: The file cannot be written; both count until it can.
+        """
+        if self._path is not None:
+            with changing(self._path.parent) as content:
+                if station_id in content["next"]:
+                    content["credentials"][station_id] = content["next"].pop(station_id)
+
     def tags(self) -> Mapping[str, Mapping[str, Any]]:
         """Token hash to what is known of the tag."""
         return self._read()["tags"]
@@ -169,7 +189,7 @@ def load(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
         told = json.loads(path.read_bytes())
         kept = {name: dict(told.get(name, {})) for name in _EMPTY}
-        for credential in kept["credentials"].values():
+        for credential in (*kept["credentials"].values(), *kept["next"].values()):
             bytes.fromhex(credential["salt"]), bytes.fromhex(credential["digest"]), credential["hex"]
         for tag in kept["tags"].values():
             if tag.get("until") is not None:
@@ -181,6 +201,22 @@ def load(path: Path) -> Mapping[str, Mapping[str, Any]]:
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise CemError(f"{path} is damaged; restore it from a backup or delete it") from problem
     return kept
+
+
+def offer_credential(directory: Path, station_id: str, password: str) -> None:
+    """Keeps a password beside the one that counts, until the station has come in with it.
+
+    Raises:
+        CemError: The file cannot be written.
+    """
+    with changing(directory) as content:
+        content["next"][station_id] = hashed(password)
+
+
+def withdraw_credential(directory: Path, station_id: str) -> None:
+    """The station does not have it after all; as ``offer_credential``."""
+    with changing(directory) as content:
+        content["next"].pop(station_id, None)
 
 
 def forget_tag(directory: Path, tag: str) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
@@ -44,7 +44,7 @@ from cem.web.view import site_view, why_view
 from cem.wishes import Wishes
 
 log = logging.getLogger(__name__)
-FORGET_TIMEOUT_S = 240.0
+COMMAND_TIMEOUT_S = 240.0
 
 
 def run_site(path: Path) -> int:
@@ -166,6 +166,7 @@ async def _serve(loaded: LoadedSite) -> int:
         wish=wishes.hand_in if _control_allowed(file.web) else None,
         queue=store.queue,
         forget=partial(_forget, loop, stations.forgetter) if _control_allowed(file.web) else None,
+        commands=_Commands(loop, stations.workflows) if _control_allowed(file.web) else None,
         retry_queue=partial(loop.call_soon_threadsafe, stations.retry_refused) if _control_allowed(file.web) else None,
     )
     outward = _outward(file, view, wishes, clock)
@@ -195,12 +196,28 @@ async def _serve(loaded: LoadedSite) -> int:
     return 0
 
 
+class _Commands:
+    """The operator's commands to stations, from the web's threads, which wait."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, workflows: Any) -> None:
+        self._loop, self._workflows = loop, workflows
+
+    def rotate(self, station_id: str) -> dict[str, Any]:
+        return {"id": station_id, "state": self._wait(self._workflows.rotate(station_id))}
+
+    def migrate(self, station_id: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return {"id": station_id, "done": self._wait(self._workflows.migrate(station_id, **asked))}
+
+    def _wait(self, asked: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result(COMMAND_TIMEOUT_S)
+
+
 def _forget(
     loop: asyncio.AbstractEventLoop, forgetter: Any, tag: str, keep_local_tag: bool, signed_too: bool
 ) -> dict[str, Any]:
     """Has a tag forgotten by the running controller; from another thread, which waits."""
     asked = forgetter.forget([tag], by="command", keep_local_tag=keep_local_tag, signed_too=signed_too)
-    return asdict(asyncio.run_coroutine_threadsafe(asked, loop).result(FORGET_TIMEOUT_S)[tag])
+    return asdict(asyncio.run_coroutine_threadsafe(asked, loop).result(COMMAND_TIMEOUT_S)[tag])
 
 
 def _recorder(loaded: LoadedSite, plan: Plan, directory: Path) -> Recorder | None:

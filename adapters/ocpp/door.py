@@ -16,6 +16,7 @@ from adapters.ocpp.buckets import Buckets, source
 from adapters.ocpp.tls import Peer, Revoked, encrypted
 from cem.access import Access, matches, same_password
 from cem.config.models import StationSection
+from cem.errors import CemError
 from cem.ports import Clock
 
 ADDRESS_RATE, ADDRESS_BURST = 50.0, 500.0
@@ -44,6 +45,7 @@ class Door:
         clock: Time.
         tell: Told code, station and text of what people should know; each matter once until it is over.
         over: Told code and station of a matter that is over.
+        came_in_with_next: Told a station that proved to have its next password.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Door:
         clock: Clock,
         tell: Tell,
         over: Callable[[str, str], None],
+        came_in_with_next: Callable[[str], None],
     ) -> None:
         self._stations = {station.id: station for station in stations}
         self._profiles = {s.id: default_profile if s.security_profile is None else s.security_profile for s in stations}
@@ -63,6 +66,7 @@ class Door:
         self._clock = clock
         self._tell = tell
         self._over = over
+        self._came_in_with_next = came_in_with_next
         self._addresses = Buckets(ADDRESS_RATE, ADDRESS_BURST)
         self._pairs = Buckets(STATION_RATE, STATION_BURST)
         self._guesses = Buckets(GUESS_RATE, GUESS_BURST)
@@ -114,6 +118,8 @@ class Door:
         """HTTP Basic (security profiles 1 and 2): the identity is the user name."""
         who = station.id
         kept = self._access.credential(who)
+        if await self._next(station, headers, host):
+            return True
         if kept is None and station.password is None and self._profiles[who] is None:
             return True
         now_s = self._clock.monotonic_s()
@@ -131,6 +137,23 @@ class Door:
             text = f"{who} was refused: its password is missing or not {known}"
             self._tell("station_unauthorized", who, text)
         return good
+
+    async def _next(self, station: StationSection, headers: Headers, host: str) -> bool:
+        """A station in the middle of a change of password: it comes in with the new one, which is then the only one."""
+        following, given = self._access.next_credential(station.id), _given(headers, station.id)
+        now_s = self._clock.monotonic_s()
+        if following is None or given is None or self._fast(given, self._access.credential(station.id), station):
+            return False
+        guesses = self._guesses.of((source(host), station.id), now_s)
+        if not guesses.try_take(now_s) or not await self._slow(given, following, station):
+            return False
+        try:
+            await asyncio.to_thread(self._access.confirm, station.id)
+        except CemError as problem:
+            self._tell("credentials_unwritable", station.id, f"{station.id}: both passwords still count: {problem}")
+        else:
+            self._came_in_with_next(station.id)
+        return True
 
     def _mark(self, given: bytes, kept: Any, station: StationSection) -> bytes:
         what = f"{None if kept is None else kept['digest']}/{station.id}/".encode()

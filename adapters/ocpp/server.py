@@ -25,6 +25,7 @@ from adapters.ocpp.listener import listen
 from adapters.ocpp.privacy import Forgetter
 from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
 from adapters.ocpp.waiting_room import WaitingRoom
+from adapters.ocpp.workflows import Workflows
 from cem import pki
 from cem.access import Access
 from cem.config.csms_models import Csms
@@ -100,7 +101,19 @@ class OcppServer:
         self._pki = None if directory is None else pki.folder(directory)
         self._access = Access(directory)
         revoked = Revoked(None if self._pki is None else self._pki / pki.CRL, pki.revoked_serials)
-        self._door = Door(stations, csms.security_profile, self._access, revoked, clock, self._tell_once, self._over)
+        self._links: dict[str, StationLink] = {}
+        self.forgetter = Forgetter(self._links.values(), store, directory)
+        self.workflows = Workflows(self._links, directory, self._emit)
+        self._door = Door(
+            stations,
+            csms.security_profile,
+            self._access,
+            revoked,
+            clock,
+            self._tell_once,
+            self._over,
+            self.workflows.came_in_with_next,
+        )
         self._tls: ServerTls | None = None
         self._twins: dict[str, Twins] = {station.id: Twins() for station in stations}
         self._room = WaitingRoom(self._now, self._tell_once)
@@ -133,8 +146,6 @@ class OcppServer:
             TokenCache(timedelta(days=csms.authorization_cache_days)),
         )  # fmt: skip
         shared.cache.restore(store.tokens())
-        self._links: dict[str, StationLink] = {}
-        self.forgetter = Forgetter(self._links.values(), store, directory)
         self._evse_links: dict[str, tuple[StationLink, int]] = {}
         for station in stations:
             evses = [evse for evse in site.evses if evse.station_id == station.id]

@@ -47,6 +47,8 @@ GROUPS = {
         "approve": "cem.cli.station:station_approve",
         "reject": "cem.cli.station:station_reject",
         "set-password": "cem.cli.station:station_set_password",
+        "rotate-credentials": "cem.cli.repoint:station_rotate_credentials",
+        "migrate": "cem.cli.repoint:station_migrate",
     },
     "tag": {"add": "cem.cli.tag:tag_add", "list": "cem.cli.tag:tag_list", "remove": "cem.cli.tag:tag_remove"},
     "pki": {

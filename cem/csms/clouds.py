@@ -220,7 +220,7 @@ class Clouds:
 
     def holds(self, local_id: str | None) -> bool:
         """Whether messages of a transaction, by the station's id, still wait for the primary."""
-        return self.primary.journal.holds(local_id)
+        return self.primary.journal.holds(local_id) or self.primary.lane.holds(Priority.TRANSACTION)
 
     def retry(self, now: Now) -> int:
         """Another try for everything that was refused; how many messages that is."""

@@ -140,6 +140,20 @@ class Dialect(Protocol):
         """Asks for what the station samples now, and whether it ends a transaction whose token is rejected."""
         ...
 
+    def set_password(self, password: str) -> Ask:
+        """Gives the station another password for its leg to us."""
+        ...
+
+    def ask_network_priority(self) -> Ask | None:
+        """Asks for the order of the station's network profiles; ``None`` where this version has none."""
+        ...
+
+    def repoint(
+        self, url: str, key: str | None, slot: int, security_profile: int, priority: Sequence[str]
+    ) -> Sequence[Ask]:
+        """The steps that point the station to another CSMS; none where this version needs a key and has none."""
+        ...
+
     def ask_samples(self, interval_s: int, also: Sequence[str] = ()) -> Sequence[Sequence[Ask]]:
         """What to ask for; of each inner sequence the first that the station accepts is enough.
 

@@ -112,6 +112,10 @@ class Onboarding:
 
         self._call(choices[0], done)
 
+    def ask(self, ask: Ask, told: Callable[[Frame | None], None]) -> None:
+        """A CALL of the operator; ``told`` is called with its answer, ``None`` where none came."""
+        self._call(ask, lambda answer, _now: told(answer))
+
     def _call(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
         message_id = self._new_id()
         self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.TELEMETRY, ASK_TIMEOUT_S, done))

@@ -13,10 +13,10 @@ from cem.csms.authorization import Authorization, OnRejected, Policy, Tags, toke
 from cem.csms.clouds import Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
-from cem.csms.dialect import Dialect
+from cem.csms.dialect import Ask, Dialect
 from cem.csms.facts import Booted, ProfilesReported
 from cem.csms.filter import Filter
-from cem.csms.frames import BadFrame, Kind, error, parse, result
+from cem.csms.frames import BadFrame, Frame, Kind, error, parse, result
 from cem.csms.keeper import Keeper
 from cem.csms.lane import Lane
 from cem.csms.moment import Now
@@ -272,6 +272,11 @@ class StationSession:
                 transaction.token = instead
         for uplink in self.clouds.legs.values():
             uplink.journal.forget(token, instead)
+
+    def ask_station(self, ask: Ask, told: Callable[[Frame | None], None], now: Now) -> list[Action]:
+        """A CALL of the operator; ``told`` is called with its answer."""
+        self._onboarding.ask(ask, told)
+        return self._flush(now)
 
     def retry_refused(self, now: Now) -> list[Action]:
         """Somebody asks for another try of what a CSMS refused."""

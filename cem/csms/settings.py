@@ -114,7 +114,7 @@ class Settings:
         """The station's own settings from before ours: what nobody set otherwise is what the cloud believes in."""
         if answer is None or answer.kind is not Kind.RESULT:
             return
-        for name, value in _settings_in(answer.payload):
+        for name, value in settings_in(answer.payload):
             if name.lower() in STOPS or (name.lower() in _KEYS and name.lower() not in self._values):
                 self.keep(name, value)
 
@@ -225,7 +225,7 @@ def _actual(attribute: Any) -> bool:
     return attribute in (None, "Actual")
 
 
-def _settings_in(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings_in(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each setting in an answer of the station."""
     found = [(entry.get("key"), entry.get("value")) for entry in items(payload.get("configurationKey"))]
     found += [

@@ -180,6 +180,24 @@ class V16:
         keys = ["MeterValueSampleInterval", "MeterValuesSampledData", "StopTransactionOnInvalidId"]
         return "GetConfiguration", {"key": keys}
 
+    def set_password(self, password: str) -> Ask:
+        return "ChangeConfiguration", {"key": "AuthorizationKey", "value": password}  # security whitepaper A01
+
+    def ask_network_priority(self) -> Ask | None:
+        return None
+
+    def repoint(
+        self,
+        url: str,
+        key: str | None,
+        slot: int,  # noqa: ARG002 - of 2.x
+        security_profile: int,  # noqa: ARG002 - of 2.x
+        priority: Sequence[str],  # noqa: ARG002 - of 2.x
+    ) -> Sequence[Ask]:
+        if key is None:
+            return []
+        return [("ChangeConfiguration", {"key": key, "value": url}), ("Reset", {"type": "Soft"})]
+
     def ask_samples(self, interval_s: int, also: Sequence[str] = ()) -> Sequence[Sequence[Ask]]:
         lists = measurand_lists(also)
         return [

@@ -209,6 +209,32 @@ class V2:
         asked = [{"component": {"name": where}, "variable": {"name": name}} for where, name in wanted]
         return "GetVariables", {"getVariableData": asked}
 
+    def set_password(self, password: str) -> Ask:
+        return _set_variable("SecurityCtrlr", "BasicAuthPassword", password)  # A01
+
+    def ask_network_priority(self) -> Ask | None:
+        asked = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "NetworkConfigurationPriority"}}
+        return "GetVariables", {"getVariableData": [asked]}
+
+    def repoint(
+        self,
+        url: str,
+        key: str | None,  # noqa: ARG002 - of 1.6
+        slot: int,
+        security_profile: int,
+        priority: Sequence[str],
+    ) -> Sequence[Ask]:
+        connection = {
+            "ocppVersion": "OCPP20" if self.version == "2.0.1" else "OCPP21", "ocppTransport": "JSON", "ocppCsmsUrl": url,
+            "messageTimeout": 30, "securityProfile": security_profile, "ocppInterface": "Wired0",
+        }  # fmt: skip
+        order = [str(slot), *(other for other in priority if other != str(slot))]
+        return [
+            ("SetNetworkProfile", {"configurationSlot": slot, "connectionData": connection}),  # B09
+            _set_variable("OCPPCommCtrlr", "NetworkConfigurationPriority", ",".join(order)),  # B10
+            ("Reset", {"type": "OnIdle"}),
+        ]
+
     def ask_samples(self, interval_s: int, also: Sequence[str] = ()) -> Sequence[Sequence[Ask]]:
         return [
             [_set_sampling("TxUpdatedMeasurands", value) for value in measurand_lists(also)],
@@ -329,5 +355,9 @@ def _period(step: Step) -> dict[str, Any]:
 
 
 def _set_sampling(variable: str, value: str) -> Ask:
-    one = {"component": {"name": "SampledDataCtrlr"}, "variable": {"name": variable}, "attributeValue": value}
+    return _set_variable("SampledDataCtrlr", variable, value)
+
+
+def _set_variable(component: str, variable: str, value: str) -> Ask:
+    one = {"component": {"name": component}, "variable": {"name": variable}, "attributeValue": value}
     return "SetVariables", {"setVariableData": [one]}

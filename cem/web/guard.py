@@ -44,7 +44,8 @@ class Guard:
             return
         reads = scope["method"] in {"GET", "HEAD"}
         wish = path.startswith("/api/v1/evses/") and path.endswith("/wish")
-        asks = scope["method"] == "POST" and (wish or path in _ASKED)
+        commands = path.startswith("/api/v1/stations/") and path.endswith(("/rotate-credentials", "/migrate"))
+        asks = scope["method"] == "POST" and (wish or commands or path in _ASKED)
         if not reads and not asks and not path.startswith("/_nicegui_ws/"):
             await JSONResponse({"detail": "this address only reads"}, 405, {"Allow": "GET, HEAD"})(scope, receive, send)
             return

@@ -20,6 +20,7 @@ from cem.web.page import PageData, has_room, serve_page
 from cem.web.privacy import ForgetToken, make_privacy_router
 from cem.web.queue import ReadQueue, make_queue_router, no_queue
 from cem.web.snapshot import SnapshotCell
+from cem.web.stations import StationCommands, make_stations_router
 from cem.web.wish import HandIn, make_wish_router
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class WebServer:
         queue: ReadQueue = no_queue,
         retry_queue: Callable[[], object] | None = None,
         forget: ForgetToken | None = None,
+        commands: StationCommands | None = None,
     ) -> None:
         """Prepare; nothing is bound before ``start``.
 
@@ -74,6 +76,7 @@ class WebServer:
             wish: Takes wishes for EVSEs; ``None``: nobody may wish anything here.
             queue: What upstream CSMSs have not heard.
             forget: Forgets a token, from any thread; ``None``: nobody may ask for that here.
+            commands: Re-credentials and re-points stations; ``None``: nobody may ask for that here.
             retry_queue: Has what they refused told again, from any thread; ``None``: nobody may ask for that here.
         """
         self.port = port
@@ -83,6 +86,7 @@ class WebServer:
             make_wish_router(wish, view.knows),
             make_queue_router(queue, retry_queue),
             make_privacy_router(forget),
+            make_stations_router(commands),
             make_router(view, cycle_s, sessions, events),
         )
         self._app = self._make_app(routers, version)

@@ -68,6 +68,8 @@ def test_api_describes_itself_without_other_hosts(client):
         "/api/v1/evses/{station}/{evse}/why",
         "/api/v1/evses/{station}/{evse}/wish",
         "/api/v1/stations",
+        "/api/v1/stations/{station}/rotate-credentials",
+        "/api/v1/stations/{station}/migrate",
         "/api/v1/queue",
         "/api/v1/queue/export",
         "/api/v1/queue/retry",
