@@ -16,7 +16,7 @@ from cem.core import grid_channel
 from cem.core.engine import Decision, EngineMemory, Plan, decide
 from cem.core.grid_channel import Channel, ChannelMemory
 from cem.core.limits import Limit, LimitSignal
-from cem.core.meter_health import MeterHealth
+from cem.core.meter_health import MeterHealth, why_lost
 from cem.core.state import EvseState, Measurement, SiteState
 from cem.ports import Clock, Event, EvseControl, FieldAdapter, ResourceControl
 from cem.wishes import Wishes
@@ -267,12 +267,19 @@ class Control:
 
     def _tell_meters(self, cycle: Cycle) -> None:
         """One event when a meter is lost, one when it is trusted again; nothing in between."""
-        for zone, health in zip(self._plan.site.zones, cycle.decision.envelopes.health, strict=True):
+        envelopes, state = cycle.decision.envelopes, cycle.state
+        for z, (zone, health) in enumerate(zip(self._plan.site.zones, envelopes.health, strict=True)):
             if zone.meter_id is None:
                 continue
             before = self._health.get(zone.zone_id)
             if health is MeterHealth.LOST and before is not MeterHealth.LOST:
-                text = f"{zone.meter_id}: no believable value; zone {zone.zone_id} is held at its fallback limit"
+                why = why_lost(
+                    self._memory.zones.meters[z],
+                    state.measurements.get(zone.meter_id),
+                    state.now_s,
+                    implausible=bool(envelopes.implausible[z]),
+                )
+                text = f"{zone.meter_id}: {why}; zone {zone.zone_id} is held at its fallback limit"
                 data: dict[str, float | str | None] = {
                     "zone": zone.zone_id,
                     "fallback_limit_a": zone.fallback_limit_a,

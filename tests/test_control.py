@@ -157,6 +157,8 @@ def test_a_lost_meter_is_told_once_and_its_return_once(rig):
     rig.field.silent = False
     rig.run(60)
     assert [code for code in rig.codes() if code.startswith("meter")] == ["meter_back", "meter_lost", "meter_back"]
+    lost = next(event for event in rig.events if event.code == "meter_lost")
+    assert "no believable value for" in lost.text
 
 
 def test_an_outside_limit_is_told_when_it_changes_and_persisted(rig):

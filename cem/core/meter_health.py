@@ -101,6 +101,29 @@ def judge(
     return memory, MeterHealth.GOOD
 
 
+def why_lost(memory: MeterMemory, measurement: Measurement | None, now_s: float, *, implausible: bool) -> str:
+    """What is wrong with a meter that is not used, for an installer: what was seen, and what to try.
+
+    Args:
+        memory: Of this meter.
+        measurement: The device's latest, or ``None`` where it never answered.
+        now_s: Monotonic.
+        implausible: It contradicts what our stations do (fault M6).
+    """
+    if implausible:
+        return (
+            "its current does not move with what the stations beneath draw; look for a current transformer that is"
+            " turned round or on another phase, and for a wrong sign"
+        )
+    if memory.frozen_since_s is not None:
+        return "the same values again and again while the stations beneath change what they draw; restart the meter"
+    if measurement is None:
+        return "no answer since the start; look at its address, cable and power"
+    if memory.seen_s is None or memory.taken_s is None or memory.taken_s < memory.seen_s:
+        return "answers without a believable current on every phase; look at its wiring and at the model chosen for it"
+    return f"no believable value for {now_s - measurement.taken_s:.0f} s; look at its cable, network and power"
+
+
 def guarding_current(measurement: Measurement) -> PerPhase | None:
     """The current per phase, or from power at the lowest plausible voltage where only power is measured."""
     if measurement.current_a is not None:

@@ -1,6 +1,6 @@
 """Meters: faults M1 to M5 and M10 by number."""
 
-from cem.core.meter_health import MeterHealth, MeterMemory, guarding_current, judge
+from cem.core.meter_health import MeterHealth, MeterMemory, guarding_current, judge, why_lost
 from cem.core.site import Meter
 from cem.core.state import Measurement
 from cem.core.units import PerPhase
@@ -96,3 +96,18 @@ def test_power_alone_guards_at_the_lowest_voltage():
     assert guarding_current(Measurement("m", 0.0, power_w=PerPhase.same(2070.0))) == PerPhase.same(10.0)
     by_volts = Measurement("m", 0.0, power_w=PerPhase.same(2300.0), voltage_v=PerPhase.same(230.0))
     assert guarding_current(by_volts) == PerPhase.same(10.0)
+
+
+def test_each_way_to_be_lost_is_told_as_what_it_is():
+    def told(steps, ours_a=0.0, *, implausible=False):
+        memory, health = run(MeterMemory(), [(t, sample(t)) for t in (0.0, 1.0, 2.0)])
+        memory, health = run(memory, steps, ours_a=ours_a)
+        assert implausible or health is MeterHealth.LOST
+        return why_lost(memory, steps[-1][1], steps[-1][0], implausible=implausible)
+
+    assert told([(t, sample(2.0)) for t in (5.0, 12.0)]).startswith("no believable value for 10 s")
+    assert "the same values" in told([(float(t), sample(float(t))) for t in range(3, 40)], ours_a=20.0)
+    empty = [(float(t), Measurement("grid", float(t))) for t in range(3, 15)]
+    assert "without a believable current" in told(empty)
+    assert "turned round" in told([(3.0, sample(3.0, -10.0))], implausible=True)
+    assert why_lost(MeterMemory(), None, 5.0, implausible=False).startswith("no answer since the start")
