@@ -58,6 +58,10 @@ class Controller:
             await asyncio.sleep(0.1)
         raise AssertionError(f"not healthy after {START_S} s\n{self.text()}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL: nothing is said or written any more."""
         self._process.kill()
