@@ -33,11 +33,11 @@ def answers_before_it_writes(patch):
         kept = [action for action in actions if not isinstance(action, Persist)]
         return kept + [action for action in actions if isinstance(action, Persist)]
 
-    patch.setattr(session_module, "_one_write", last)
+    patch.setattr(session_module, "one_write", last)
 
 
 def writes_one_step_in_two(patch):
-    patch.setattr(session_module, "_one_write", list)
+    patch.setattr(session_module, "one_write", list)
 
 
 def forgets_to_mark_what_was_delivered(patch):
