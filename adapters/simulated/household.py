@@ -92,7 +92,8 @@ class Household:
         ]
         for step in self._running(t_s):
             watts = [a + b for a, b in zip(watts, step.power_w, strict=True)]
-        return PerPhase.of(min(self.max_w, max(0.0, w)) for w in watts)
+        l1, l2, l3 = (min(self.max_w, max(0.0, w)) for w in watts)
+        return PerPhase(l1, l2, l3)
 
     def _running(self, t_s: float) -> list[LoadStep]:
         """Appliances that are on, looked up anew only where one is switched: a day has a thousand of them."""

@@ -66,8 +66,8 @@ class ChargePoint:
         """Current on the EVSE's **own** phases, as its meter sees it."""
         if self.ev is None:
             return _ZERO
-        used = min(self.ev.kind.phases, self.evse.phases, self.phases_on)
-        return PerPhase.of(self.ev.current_a if p < used else 0.0 for p in range(3))
+        used, each_a = min(self.ev.kind.phases, self.evse.phases, self.phases_on), self.ev.current_a
+        return PerPhase(each_a if used > 0 else 0.0, each_a if used > 1 else 0.0, each_a if used > 2 else 0.0)
 
     @property
     def grid_current_a(self) -> PerPhase:
@@ -235,10 +235,13 @@ class Plant:
     def household_power_w(self, zone_id: str) -> PerPhase:
         """Load directly in a zone that nobody controls, on each phase."""
         household = self.households.get(zone_id)
-        own = household.power_w(self.t_s) if household else _ZERO
+        power_w = household.power_w(self.t_s) if household else _ZERO
         switched = self.extra[zone_id]
-        extra = add(s.power_w for s in switched if s.start_s <= self.t_s < s.end_s) if switched else _ZERO
-        return PerPhase.of(v if p < self.site.phases else 0.0 for p, v in enumerate(add((own, extra))))
+        if switched:
+            power_w = add((power_w, add(s.power_w for s in switched if s.start_s <= self.t_s < s.end_s)))
+        if self.site.phases == 3:
+            return power_w
+        return PerPhase.of(v if p < self.site.phases else 0.0 for p, v in enumerate(power_w))
 
     def zone_current_a(self, zone_id: str) -> PerPhase:
         """Current into a zone through its protecting device: the truth."""
@@ -246,11 +249,15 @@ class Plant:
 
     def zone_power_w(self, zone_id: str) -> PerPhase:
         """Power into a zone, on each phase."""
-        return PerPhase.of(amps * self.voltage_v for amps in self._zone_a[zone_id])
+        l1, l2, l3 = self._zone_a[zone_id]
+        return PerPhase(l1 * self.voltage_v, l2 * self.voltage_v, l3 * self.voltage_v)
 
     def _flow(self) -> None:
         totals = {zone.zone_id: [0.0, 0.0, 0.0] for zone in self.site.zones}
-        sources = [(z, PerPhase.of(w / self.voltage_v for w in self.household_power_w(z))) for z in totals]
+        sources = []
+        for z in totals:
+            l1, l2, l3 = self.household_power_w(z)
+            sources.append((z, PerPhase(l1 / self.voltage_v, l2 / self.voltage_v, l3 / self.voltage_v)))
         sources += [(p.evse.zone_id, p.grid_current_a) for p in self.points.values() if p.ev is not None]
         sources += [
             (i.resource.zone_id, i.current_a(self.voltage_v, self.site.phases)) for i in self.inverters.values()
@@ -258,8 +265,10 @@ class Plant:
         for where, amps in sources:
             zone_id: str | None = where
             while zone_id is not None:
-                for p in range(3):
-                    totals[zone_id][p] += amps[p]
+                total = totals[zone_id]
+                total[0] += amps[0]
+                total[1] += amps[1]
+                total[2] += amps[2]
                 zone_id = self._parent[zone_id]
         self._zone_a = {zone_id: PerPhase(*amps) for zone_id, amps in totals.items()}
 

@@ -30,7 +30,7 @@ def take_in_order(
     """
     lacking = np.full(use.n, FITS, dtype=np.int64)
     scarce = use.load(np.where(asks, need_a, 0.0)) > room_a + EPS_A
-    if not scarce.any():
+    if not np.count_nonzero(scarce):
         return asks.copy(), lacking
     use = use.where(scarce[use.row] & asks[use.evse])
     short = (use.coef * need_a[use.evse] > room_a[use.row] + EPS_A).nonzero()[0]

@@ -136,7 +136,7 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
         room_a=room_a,
     )
     rest = admitted & (steps.size_a == 0)
-    if rest.any() and not rest[admitted].all():  # what the steps left over is of use to those without steps
+    if np.count_nonzero(rest) and not rest[admitted].all():  # what the steps left over is of use to those without steps
         current, _ = _by_class(
             use, current, np.where(rest, highest, current), weight=weight, priority=request.priority, room_a=room_a
         )
@@ -181,11 +181,13 @@ def raise_within(
     n = topology.n
     weight = np.ones(n) if weight is None else weight
     classes, priority = priority, np.zeros(n, dtype=np.int64) if priority is None else priority
+    rises = target_a > start_a + EPS_A
+    if not np.count_nonzero(rises):
+        return start_a
     steps = Steps.of(step_a, n)
     use = uses(topology, phases, n_phases)
     held = np.maximum(start_a, occupied_a)
     room_a = cap - use.load(held)
-    rises = target_a > start_a + EPS_A
 
     # From below its minimum it must find room for the whole minimum at once; the highest class, the first index wins.
     # Where a row is exceeded already, even a rise that takes no room (below what is occupied) is refused.
@@ -240,7 +242,7 @@ def _by_class(
     """Water-fill the classes one after the other, the higher first; those to come keep their minimum."""
     level = low
     binding = np.full(use.n, OWN_MAX, dtype=np.int64)
-    classes = [0] if priority is None else np.unique(priority)[::-1].tolist()
+    classes = [0] if priority is None else sorted(set(priority.tolist()), reverse=True)
     for one in classes:
         mine = True if priority is None else priority == one
         top = np.where(mine, high, level)

@@ -7,6 +7,7 @@ import numpy as np
 from cem.core import commitment
 from cem.core.cycle import EngineMemory, Plan
 from cem.core.headroom import Envelopes
+from cem.core.observe import Seen
 from cem.core.reasons import Reason
 from cem.core.state import SiteState
 from cem.core.topology import NO_ROW, Bools, Floats, Ints, Topology, crowded_row
@@ -35,6 +36,7 @@ def who_asks(
     plan: Plan,
     state: SiteState,
     memory: EngineMemory,
+    seen: Seen,
     envelopes: Envelopes,
     counted: Topology,
     by_mode: tuple[tuple[Reason, Floats], ...] = (),
@@ -45,6 +47,7 @@ def who_asks(
         plan: The site, flattened.
         state: The site as measured.
         memory: This cycle's reports and commitments included.
+        seen: This cycle's reports.
         envelopes: The zones' envelopes of this cycle.
         counted: The topology with the phases each EVSE counts on now.
         by_mode: Bounds that modes set.
@@ -59,38 +62,38 @@ def who_asks(
         nonlocal most
         bounds.append((reason, by))
         tighter = by < most
-        why[tighter] = reason
-        most = np.where(tighter, by, most)
+        if np.count_nonzero(tighter):
+            why[tighter] = reason
+            most = np.where(tighter, by, most)
 
     cloud = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses], dtype=np.float64)
     bound(cloud, Reason.CSMS_PROFILE)
-    appetite = commitment.appetite_a(memory.committed, memory.reports, plan.min_a, plan.max_a, now_s)
+    appetite = commitment.appetite_a(memory.committed, seen, plan.min_a, plan.max_a)
     bound(np.where(appetite < plan.max_a, appetite, np.inf), Reason.VEHICLE_USE)
-    frozen = plan.zones.from_above(envelopes.no_raise)
-    bound(np.where(frozen, memory.setpoint_a, np.inf), Reason.METER_STALE)
+    frozen = np.full(n, np.inf)
+    if np.count_nonzero(envelopes.no_raise):
+        frozen = np.where(plan.zones.from_above(envelopes.no_raise), memory.setpoint_a, np.inf)
+    bound(frozen, Reason.METER_STALE)
     resting = (memory.setpoint_a == 0) & (now_s - memory.paused_s < plan.timings.min_off_s)
     bound(np.where(resting, 0.0, np.inf), Reason.MINIMUM_OFF_TIME)
 
     for reason, by in by_mode:
         bound(by, reason)
 
-    deaf = memory.committed.deaf
-    for i, evse in enumerate(state.evses):
+    beyond, idle = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    for i, (evse, ignores) in enumerate(zip(state.evses, memory.committed.deaf.tolist(), strict=True)):
         if not evse.online:
-            why[i] = Reason.OFFLINE
-        elif evse.fault is not None or deaf[i]:
-            why[i] = Reason.UNCONTROLLED
+            why[i], beyond[i] = Reason.OFFLINE, True
+        elif evse.fault is not None or ignores:
+            why[i], beyond[i] = Reason.UNCONTROLLED, True
         elif not evse.charging:
-            why[i] = Reason.AWAITING_TRANSACTION if evse.connected else Reason.NO_VEHICLE
-    beyond = np.isin(why, (Reason.OFFLINE, Reason.UNCONTROLLED))
-    idle = np.isin(why, (Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE))
+            why[i], idle[i] = (Reason.AWAITING_TRANSACTION if evse.connected else Reason.NO_VEHICLE), True
     # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
     fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
     # who is late with its cut keeps its share; what it draws beyond counts until it is down, where all draw too much
-    late = memory.committed.beyond_a(memory.reports, now_s, plan.timings)
-    if late.any():
-        drawn = memory.reports.highest(now_s)
-        drawn = np.where(np.isnan(drawn), memory.committed.committed_a, drawn)
+    late = memory.committed.beyond_a(seen, plan.timings)
+    if np.count_nonzero(late):
+        drawn = np.where(seen.fresh, seen.drawn_a, memory.committed.committed_a)
         left = envelopes.room_a.ravel() - counted.wired.load(drawn)
         late = np.where(crowded_row(counted, np.zeros(n), left) == NO_ROW, 0.0, late)
     fixed = np.where(beyond | idle, fixed, late)

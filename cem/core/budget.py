@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from cem.core.limits import Limit, LimitKind, Origin
-from cem.core.topology import Floats, Ints
+from cem.core.topology import Floats
 from cem.core.zone_plan import ZonePlan
 
 QUARTER_S = 900
@@ -71,47 +71,19 @@ class BudgetMemory:
         return used
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """Zones with a budget, flattened once.
-
-    Attributes:
-        zone: ``(b,)`` their indexes.
-        mean_w: ``(b,)`` most in the mean of a quarter.
-        worst_w: ``(b,)`` what they may have drawn while nobody looked.
-    """
-
-    zone: Ints
-    mean_w: Floats
-    worst_w: Floats
-
-    @classmethod
-    def of(cls, plan: ZonePlan) -> Self:
-        """From the site as built."""
-        zones = plan.site.zones
-        with_one = [z for z, zone in enumerate(zones) if zone.energy_budget_w is not None]
-        return cls(
-            np.array(with_one, dtype=np.int64),
-            np.array([zones[z].energy_budget_w for z in with_one], dtype=np.float64),
-            plan.highest_w[with_one],
-        )
-
-
 def spend(
-    plan: ZonePlan, budgets: Budgets, memory: BudgetMemory, power_w: Floats, utc: datetime, now_s: float
+    plan: ZonePlan, memory: BudgetMemory, power_w: Floats, utc: datetime, now_s: float
 ) -> tuple[tuple[Limit, ...], BudgetMemory]:
     """The limits that the budgets make now.
 
     Args:
         plan: The site, flattened.
-        budgets: Its budgets.
         memory: From the last cycle.
         power_w: ``(z,)`` power into each zone now, NaN where nobody measures.
         utc: Aware; quarters of every time zone begin at the same moments.
         now_s: The same moment, monotonic.
     """
-    if not budgets.zone.size:
-        return (), memory
+    budgets = plan.budgets
     memory = memory.seen(np.maximum(0.0, power_w[budgets.zone]), now_s)
     into_s = 60.0 * (utc.minute % 15) + utc.second + utc.microsecond / 1e6
     left_s = QUARTER_S - into_s

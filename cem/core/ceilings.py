@@ -36,6 +36,7 @@ class InForce:
         watts_by: Its source.
         load: ``(z,)`` on what we control there alone, its own generation credited; inf where there is none.
         load_by: Its source.
+        limited: Some limit of the cycle is among them.
     """
 
     sources: tuple[Source, ...]
@@ -47,6 +48,7 @@ class InForce:
     watts_by: Ints
     load: Floats
     load_by: Ints
+    limited: bool
 
 
 def in_force(plan: ZonePlan, limits: Iterable[Limit]) -> InForce:
@@ -71,7 +73,8 @@ def in_force(plan: ZonePlan, limits: Iterable[Limit]) -> InForce:
         if limit.value_w is not None:
             total, total_by = (watts, watts_by) if everything else (load, load_by)
             _tighten(total[here], total_by[here], limit.value_w, by)
-    return InForce(tuple(sources), amps, amps_by, ours, ours_by, watts, watts_by, load, load_by)
+    limited = len(sources) > len(SOURCES) + len(plan.site.groups)
+    return InForce(tuple(sources), amps, amps_by, ours, ours_by, watts, watts_by, load, load_by, limited)
 
 
 def ceilings(
@@ -108,30 +111,37 @@ def ceilings(
     amps, watts = other[:zones, :SUM], other[:zones, SUM]
     hidden = blind[:, None]
     has_busbar = ~np.isnan(plan.busbar_a)[:, None]
+    some_busbar = np.count_nonzero(has_busbar) > 0
     # generation beneath a zone is credited to its fuse only where the busbar is known to carry both
-    credited = np.where(has_busbar, amps, np.maximum(0.0, amps))
+    credited = np.maximum(0.0, amps)
+    if some_busbar:
+        credited = np.where(has_busbar, amps, credited)
     used_a = np.where(hidden, plan.worst_a[:, None], credited)
     room_a[:] = held.amps - used_a
     by_a[:] = held.amps_by
-    _tighten(room_a, by_a, held.ours, held.ours_by)
+    if held.limited:
+        _tighten(room_a, by_a, held.ours, held.ours_by)
     if plan.sources:
-        gross_a = np.where(hidden, plan.worst_a[:, None], amps + given.all_a)
-        _tighten(room_a, by_a, np.where(has_busbar, plan.busbar_a[:, None] - gross_a, np.inf), BY_BUSBAR)
+        if some_busbar:
+            gross_a = np.where(hidden, plan.worst_a[:, None], amps + given.all_a)
+            _tighten(room_a, by_a, np.where(has_busbar, plan.busbar_a[:, None] - gross_a, np.inf), BY_BUSBAR)
         # an inverter trips in an instant: until the EVs have followed, the device must bear what it gave as well
         after_a = np.where(hidden | (given.largest_a <= 0), -np.inf, amps + given.largest_a)
         _tighten(room_a, by_a, plan.borne_a[:, None] - after_a, BY_SOURCE_LOSS)
-    else:
+    elif some_busbar:
         _tighten(room_a, by_a, np.where(has_busbar, plan.busbar_a[:, None] - used_a, np.inf), BY_BUSBAR)
-    fallback = np.where(lost, plan.fallback_a, np.inf)[:, None]
-    _tighten(room_a, by_a, fallback, np.where(implausible, BY_IMPLAUSIBLE, BY_FALLBACK)[:, None], ties=True)
+    if np.count_nonzero(lost):
+        fallback = np.where(lost, plan.fallback_a, np.inf)[:, None]
+        _tighten(room_a, by_a, fallback, np.where(implausible, BY_IMPLAUSIBLE, BY_FALLBACK)[:, None], ties=True)
 
     # power: an import limit binds everything, with generation as measured; a limit on controllable load lets through
     # what the site makes beyond its other load, less what batteries charge with: limit + max(0, made - other) - charged
     used_w = np.where(blind, plan.worst_a * plan.site.phases * HIGHEST_V, watts)
     room[:zones, SUM] = (held.watts - used_w) / highest_v
     by[:zones, SUM] = held.watts_by
-    ours_w = held.load - np.minimum(given.charging_w, np.where(blind, np.inf, watts))
-    _tighten(room[:zones, SUM], by[:zones, SUM], ours_w / highest_v, held.load_by)
+    if held.limited:
+        ours_w = held.load - np.minimum(given.charging_w, np.where(blind, np.inf, watts))
+        _tighten(room[:zones, SUM], by[:zones, SUM], ours_w / highest_v, held.load_by)
 
     for g, group in enumerate(plan.site.groups):
         row = zones + g

@@ -5,16 +5,17 @@ acknowledgement and its reaction time (invariant I1). Learned use (phases, appet
 both lapse when the transaction ends, and are given back as soon as the EV follows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from cem.core.observe import Reports, Wiring
+from cem.core.observe import Seen, Wiring, or_zero
 from cem.core.state import EvseState
 from cem.core.timings import Timings
 from cem.core.topology import Bools, Floats, Topology
 
+SAME_A = 1e-6
 METERED_WITHIN_A = 0.2
 OBEYS_WITHIN_A = 1.0
 """A draw this little above its limit counts as following it."""
@@ -102,17 +103,18 @@ class Commitment:
         """``(n,)`` the learned reaction time, but never less than the usual one: what may be assumed to be over."""
         return np.fmax(self.reaction_s, timings.reaction_s)
 
-    def beyond_a(self, reports: Reports, now_s: float, timings: Timings) -> Floats:
+    def beyond_a(self, seen: Seen, timings: Timings) -> Floats:
         """``(n,)`` what each is seen to draw beyond its limit although it had time to follow."""
-        late = ~self.deaf & (reports.last_s >= np.minimum(self.over_s, self.changed_s) + self.reacts_within_s(timings))
-        extra = np.nan_to_num(reports.highest(now_s)) - self.in_force_a
+        last_s = seen.reports.last_s
+        late = ~self.deaf & (last_s >= np.minimum(self.over_s, self.changed_s) + self.reacts_within_s(timings))
+        extra = seen.drawn_a - self.in_force_a
         return np.where(late & (extra > METERED_WITHIN_A), extra, 0.0)
 
 
 def update(
     memory: Commitment,
     evses: tuple[EvseState, ...],
-    reports: Reports,
+    seen: Seen,
     setpoint_a: Floats,
     now_s: float,
     timings: Timings,
@@ -122,7 +124,7 @@ def update(
     Args:
         memory: From the last cycle.
         evses: In the order of the site.
-        reports: This cycle's reports included.
+        seen: This cycle's reports included.
         setpoint_a: What was last handed to the stations.
         now_s: Monotonic.
         timings: Reaction and learning times.
@@ -130,111 +132,116 @@ def update(
     charging = np.array([e.charging and e.online for e in evses], dtype=np.bool_)
     in_force = np.array([e.in_force_a for e in evses], dtype=np.float64)
     in_force = np.where(charging, np.maximum(in_force, setpoint_a), in_force)  # it may be sent at any moment
-    top = reports.highest(now_s)
-    seen = ~np.isnan(top)
-    drawn = np.where(seen, top, 0.0)
+    drawn, told = seen.drawn_a, charging & seen.fresh
 
-    falling = in_force < memory.committed_a - 1e-6
-    fell_s = np.where(falling, np.minimum(memory.fell_s, now_s), np.inf)
-    follows = seen & (reports.last_s > fell_s) & (drawn <= in_force + OBEYS_WITHIN_A)
-    # who reports confirms by a report; who does not, by the time it may take
-    reacted = ~seen & (now_s - fell_s >= memory.reacts_within_s(timings))
-    held = np.where(falling & ~follows & ~reacted, memory.committed_a, in_force)
-    # once it had its time to react it can only be on its way down: no more than the last report showed
-    late = seen & (reports.last_s >= fell_s + memory.reacts_within_s(timings))
-    committed = np.where(late, np.minimum(held, np.maximum(drawn, in_force)), held)
-    standing = np.maximum(committed, drawn)  # S4: what is measured counts
-
-    memory = _learn_reaction(memory, reports, charging & seen, drawn, in_force, now_s)
-    memory = _listen(memory, reports, charging & seen, drawn, in_force, now_s, memory.reacts_within_s(timings))
+    committed, fell_s = _fall(memory, seen, in_force, now_s, timings)
+    step_a = np.abs(in_force - memory.in_force_a)
+    reaction_s, asked_s = _learn_reaction(memory, seen, told, step_a, in_force, now_s)
+    reacts_s = np.fmax(reaction_s, timings.reaction_s)
+    over_s, heeds_at_a, deaf = _listen(memory, seen, told, in_force, now_s, reacts_s)
     # appetite is judged on a limit that stands, by a report taken after the EV had time to follow it
-    changed_s = np.where(np.abs(in_force - memory.in_force_a) > 1e-6, now_s, memory.changed_s)
-    judged = seen & (reports.last_s >= changed_s + memory.reacts_within_s(timings))
-    below = drawn < in_force - LEAVES_A
-    climbs = drawn - np.nan_to_num(reports.before_a).max(axis=1, initial=0.0) > STILL_A
-    low = charging & judged & below & ~climbs & (in_force > 0)
+    changed_s = np.where(step_a > SAME_A, now_s, memory.changed_s)
+    judged = told & (seen.reports.last_s >= changed_s + reacts_s)
+    low = judged & (drawn < in_force - LEAVES_A) & (in_force > 0)
+    if np.count_nonzero(low):
+        climbs = drawn - or_zero(seen.reports.before_a).max(axis=1, initial=0.0) > STILL_A
+        low &= ~climbs
     low_since = np.where(low, np.minimum(memory.low_since_s, now_s), np.inf)
-    near = seen & (drawn >= in_force - TAKES_A)
+    near = seen.fresh & (drawn >= in_force - TAKES_A)
     lazy = charging & ((memory.lazy & ~near) | (now_s - low_since >= timings.follow_s))
-    still = charging & seen & (drawn < STILL_A) & (in_force > 0)
-    idle, one_phase_since = _learn_phases(memory, reports, charging & seen, drawn, now_s, timings)
-    return replace(
-        memory,
-        committed_a=standing,
-        deaf=memory.deaf & charging,
-        fell_s=np.where(committed > in_force + 1e-6, fell_s, np.inf),
+    still = told & (drawn < STILL_A) & (in_force > 0)
+    idle, one_phase_since = _learn_phases(memory, seen, told, now_s, timings)
+    return Commitment(
+        committed_a=np.maximum(committed, drawn),  # S4: what is measured counts
+        fell_s=fell_s,
         in_force_a=in_force,
         changed_s=changed_s,
         low_since_s=low_since,
         lazy=lazy,
+        deaf=deaf & charging,
+        over_s=over_s,
+        heeds_at_a=heeds_at_a,
+        reaction_s=reaction_s,
+        asked_s=asked_s,
         still_s=np.where(still, np.minimum(memory.still_s, now_s), np.inf),
         one_phase_since_s=one_phase_since,
         idle=idle,
     )
 
 
+def _fall(memory: Commitment, seen: Seen, in_force: Floats, now_s: float, timings: Timings) -> tuple[Floats, Floats]:
+    """What each may still draw by its limit and by the one before, and since when that is above its limit."""
+    falling = in_force < memory.committed_a - SAME_A
+    if not np.count_nonzero(falling):
+        return in_force, np.full(len(in_force), np.inf)
+    drawn, last_s = seen.drawn_a, seen.reports.last_s
+    reacts_s = memory.reacts_within_s(timings)
+    fell_s = np.where(falling, np.minimum(memory.fell_s, now_s), np.inf)
+    follows = seen.fresh & (last_s > fell_s) & (drawn <= in_force + OBEYS_WITHIN_A)
+    # who reports confirms by a report; who does not, by the time it may take
+    reacted = ~seen.fresh & (now_s - fell_s >= reacts_s)
+    held = np.where(falling & ~follows & ~reacted, memory.committed_a, in_force)
+    # once it had its time to react it can only be on its way down: no more than the last report showed
+    late = seen.fresh & (last_s >= fell_s + reacts_s)
+    committed = np.where(late, np.minimum(held, np.maximum(drawn, in_force)), held)
+    return committed, np.where(committed > in_force + SAME_A, fell_s, np.inf)
+
+
 def _learn_reaction(
-    memory: Commitment, reports: Reports, told: Bools, drawn: Floats, in_force: Floats, now_s: float
-) -> Commitment:
-    """The time from a step of the limit, up or down, to a draw that follows it (fault S6).
+    memory: Commitment, seen: Seen, told: Bools, step_a: Floats, in_force: Floats, now_s: float
+) -> tuple[Floats, Floats]:
+    """The time from a step of the limit, up or down, to a draw that follows it (fault S6), and when it stepped.
 
     Only an EV that followed its limit before teaches anything, and only while the limit stands. A report shows the
     following half an interval late on average; a longer time counts at once, a shorter one little by little.
     """
-    step = np.abs(in_force - memory.in_force_a)
-    moved = step > 1e-6
-    asks = told & (step >= LEARNS_FROM_A) & (np.abs(drawn - memory.in_force_a) <= OBEYS_WITHIN_A)
+    moved = step_a > SAME_A
+    if not np.count_nonzero(moved | (memory.asked_s < np.inf)):
+        return memory.reaction_s, memory.asked_s
+    drawn, last_s, interval_s = seen.drawn_a, seen.reports.last_s, seen.reports.interval_s
+    asks = told & (step_a >= LEARNS_FROM_A) & (np.abs(drawn - memory.in_force_a) <= OBEYS_WITHIN_A)
     asked_s = np.where(moved, np.where(asks, now_s, np.inf), memory.asked_s)
-    asked_s = np.where(told & (now_s - asked_s <= LONGEST_S + reports.interval_s), asked_s, np.inf)
-    done = told & (reports.last_s > asked_s) & (np.abs(drawn - in_force) <= OBEYS_WITHIN_A)
-    took = np.where(done, reports.last_s - np.where(done, asked_s, 0.0) - reports.interval_s / 2, 0.0)
+    asked_s = np.where(told & (now_s - asked_s <= LONGEST_S + interval_s), asked_s, np.inf)
+    done = told & (last_s > asked_s) & (np.abs(drawn - in_force) <= OBEYS_WITHIN_A)
+    took = np.where(done, last_s - np.where(done, asked_s, 0.0) - interval_s / 2, 0.0)
     took = np.clip(took, SHORTEST_S, LONGEST_S)
     old = np.where(np.isnan(memory.reaction_s), took, memory.reaction_s)
     learned = np.maximum(took, old + 0.1 * (took - old))
-    return replace(
-        memory,
-        reaction_s=np.where(done, learned, memory.reaction_s),
-        asked_s=np.where(done, np.inf, asked_s),
-    )
+    return np.where(done, learned, memory.reaction_s), np.where(done, np.inf, asked_s)
 
 
 def _listen(
-    memory: Commitment,
-    reports: Reports,
-    told: Bools,
-    drawn: Floats,
-    in_force: Floats,
-    now_s: float,
-    reacts_within_s: Floats,
-) -> Commitment:
-    """Who draws more than its limit: since when, and whether it is on its way down or deaf."""
+    memory: Commitment, seen: Seen, told: Bools, in_force: Floats, now_s: float, reacts_within_s: Floats
+) -> tuple[Floats, Floats, Bools]:
+    """Who draws more than its limit: since when, what would be heeding it, and whether it is deaf."""
+    drawn, last_s = seen.drawn_a, seen.reports.last_s
     over = told & (drawn > in_force + OBEYS_WITHIN_A)
+    if not np.count_nonzero(over):
+        return np.full(len(over), np.inf), memory.heeds_at_a, memory.deaf & ~told
     heeds = drawn <= memory.heeds_at_a
     afresh = (memory.over_s == np.inf) | (heeds & (in_force < memory.in_force_a - OBEYS_WITHIN_A))
     over_s = np.where(over, np.where(afresh, now_s, memory.over_s), np.inf)
-    for_s = reports.last_s - over_s
+    for_s = last_s - over_s
     # one that is late may still be rising to the limit it had before; from the top of that it must come down
-    rising = over & (for_s <= reacts_within_s) & (drawn > np.nan_to_num(reports.before_a).max(axis=1, initial=0.0))
+    rising = over & (for_s <= reacts_within_s) & (drawn > or_zero(seen.reports.before_a).max(axis=1, initial=0.0))
     heeds_at_a = np.where(over & (afresh | rising), drawn - HEEDS_PART * (drawn - in_force), memory.heeds_at_a)
     deaf = over & (memory.deaf | ((for_s >= HEARS_WITHIN_S) & ~heeds) | (for_s >= LONGEST_S))
-    return replace(memory, over_s=over_s, heeds_at_a=heeds_at_a, deaf=deaf | (memory.deaf & ~told))
+    return over_s, heeds_at_a, deaf | (memory.deaf & ~told)
 
 
-def _learn_phases(
-    memory: Commitment, reports: Reports, drawing: Bools, drawn: Floats, now_s: float, timings: Timings
-) -> tuple[Bools, Floats]:
+def _learn_phases(memory: Commitment, seen: Seen, told: Bools, now_s: float, timings: Timings) -> tuple[Bools, Floats]:
     """Own phases that stay idle while others clearly carry current; forgotten when the EV uses them or leaves."""
-    quiet = np.nan_to_num(reports.last_a) < PHASE_IDLE_A
-    tells = drawing & (drawn >= PHASE_USED_A)
-    partial = tells & quiet.any(axis=1)
+    quiet = seen.last_a < PHASE_IDLE_A
+    tells = told & (seen.drawn_a >= PHASE_USED_A)
+    partial = tells & (quiet[:, 0] | quiet[:, 1] | quiet[:, 2])
     since = np.where(partial, np.minimum(memory.one_phase_since_s, now_s), np.inf)
     learned = now_s - since >= timings.follow_s
     idle = np.where(learned[:, None], quiet, memory.idle & quiet)
-    return idle & drawing[:, None], since
+    return idle & told[:, None], since
 
 
 def in_flight_a(
-    memory: Commitment, reports: Reports, setpoint_a: Floats, raised_s: Floats, now_s: float, timings: Timings
+    memory: Commitment, seen: Seen, setpoint_a: Floats, raised_s: Floats, now_s: float, timings: Timings
 ) -> Floats:
     """``(n,)`` how much more than its last report an EV may be drawing because it was just raised.
 
@@ -242,25 +249,27 @@ def in_flight_a(
     the meters may not have seen yet counts as the lower of the last two, as that is what is subtracted from them; no
     longer, or a load that steps meanwhile would stay hidden behind it.
     """
-    flying = now_s - raised_s <= memory.reacts_within_s(timings) + reports.interval_s
-    last = reports.highest(now_s)
-    unseen = now_s - reports.last_s <= METER_LAG_S
-    reported = np.nan_to_num(np.where(unseen, np.minimum(last, reports.before_a.max(axis=1)), last))
+    flying = now_s - raised_s <= memory.reacts_within_s(timings) + seen.reports.interval_s
+    if not np.count_nonzero(flying):
+        return np.zeros(len(flying))
+    last = np.where(seen.fresh, seen.drawn_a, np.nan)
+    unseen = now_s - seen.reports.last_s <= METER_LAG_S
+    reported = or_zero(np.where(unseen, np.minimum(last, seen.reports.before_a.max(axis=1)), last))
     return np.where(flying, np.maximum(setpoint_a - reported, 0.0), 0.0)
 
 
-def appetite_a(memory: Commitment, reports: Reports, min_a: Floats, max_a: Floats, now_s: float) -> Floats:
+def appetite_a(memory: Commitment, seen: Seen, min_a: Floats, max_a: Floats) -> Floats:
     """``(n,)`` the most it makes sense to offer: a little above what an EV that stays below its limit draws."""
-    top = np.nan_to_num(reports.highest(now_s))
-    offer = np.clip(np.ceil(top + SPARE_A), min_a, np.maximum(min_a, max_a))
+    if not np.count_nonzero(memory.lazy):
+        return max_a
+    offer = np.minimum(np.maximum(np.ceil(seen.drawn_a + SPARE_A), min_a), np.maximum(min_a, max_a))
     return np.where(memory.lazy, np.minimum(offer, max_a), max_a)
 
 
 def phases_used(memory: Commitment, topology: Topology, wiring: Wiring) -> tuple[Bools, Floats]:
     """Grid phases ``(n, 3)`` and number of phases ``(n,)`` each EVSE counts on: all but those learned to be idle."""
-    if not memory.idle.any():
+    if not np.count_nonzero(memory.idle):
         return topology.phases, topology.n_phases
-    own = np.maximum(wiring.own_of_grid, 0)
-    idle = np.take_along_axis(memory.idle, own, axis=1) & (wiring.own_of_grid >= 0)
+    idle = memory.idle.ravel()[wiring.place] & wiring.placed
     wired = np.arange(3) < wiring.phases[:, None]
     return topology.phases & ~(idle & wiring.known[:, None]), topology.n_phases - (memory.idle & wired).sum(axis=1)

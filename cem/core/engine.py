@@ -15,6 +15,7 @@ from cem.core.cycle import Decision, EngineMemory, Plan
 from cem.core.explain import in_line, reasons
 from cem.core.headroom import Draws, zone_limits
 from cem.core.modes import spare
+from cem.core.observe import or_zero
 from cem.core.reasons import Reason
 from cem.core.recount import explained
 from cem.core.state import SiteState
@@ -42,15 +43,17 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     """
     timings, now_s = plan.timings, state.now_s
     reports = memory.reports.heard(state.evses)
-    committed = commitment.update(memory.committed, state.evses, reports, memory.setpoint_a, now_s, timings)
-    in_flight = commitment.in_flight_a(committed, reports, memory.setpoint_a, memory.raised_s, now_s, timings)
-    draws = Draws(reports, in_flight, committed.idle, memory.setpoint_a)
-    known = explained(plan.zones, memory.zones, memory.reports, reports, memory.committed.committed_a)
+    seen = reports.at(now_s)
+    committed = commitment.update(memory.committed, state.evses, seen, memory.setpoint_a, now_s, timings)
+    in_flight = commitment.in_flight_a(committed, seen, memory.setpoint_a, memory.raised_s, now_s, timings)
+    draws = Draws(seen, in_flight, committed.idle, memory.setpoint_a)
+    known = explained(plan.zones, memory.zones, memory.reports, seen, memory.committed.committed_a)
     envelopes, zones = zone_limits(plan.zones, state, draws, known, timings)
-    memory = _note_transactions(replace(memory, zones=zones, reports=reports, committed=committed), state)
-    supplied, memory = supply(plan, state, memory, envelopes, in_flight)
+    began_s, paused_s = _note_transactions(memory, state)
+    memory = replace(memory, zones=zones, reports=reports, committed=committed, began_s=began_s, paused_s=paused_s)
+    supplied, memory = supply(plan, state, memory, seen, envelopes, in_flight)
     counted, envelopes = supplied.counted, supplied.envelopes
-    asks = who_asks(plan, state, memory, envelopes, counted, supplied.bounds)
+    asks = who_asks(plan, state, memory, seen, envelopes, counted, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
     held_a = counted.wired.load(rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a))
@@ -64,13 +67,14 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         min_a=plan.min_a,
         priority=plan.priority,
         spare_s=spare_s,
-        since_s=np.where(running, now_s, np.maximum(memory.paused_s, np.nan_to_num(memory.began_s))),
+        since_s=np.where(running, now_s, np.maximum(memory.paused_s, or_zero(memory.began_s))),
         still_s=committed.still_s,
         ready_s=memory.paused_s + timings.min_off_s,
     )
     free_a = room_a - counted.wired.load(asks.fixed_a)
     queue, turns = rotation.take_turns(counted.wired, contest, memory.turns, free_a, now_s, timings)
-    asks = replace(asks, wants=asks.wants & ~queue.makes_way)
+    if np.count_nonzero(queue.makes_way):
+        asks = replace(asks, wants=asks.wants & ~queue.makes_way)
     shares = share_balanced(
         counted,
         Request(
@@ -91,21 +95,22 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         envelopes.balance,
     )
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
-    memory = replace(memory, wish_s=wish_s)
     rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
-    setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, rise_room_a, now_s)
+    setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, rise_room_a, wish_s, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
     online = np.array([e.online for e in state.evses], dtype=np.bool_)
     setpoint = np.where(online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
-    setpoint = np.where(_let_run(plan, state, committed, counted, room_a, setpoint), np.floor(plan.max_a), setpoint)
+    let_run = _let_run(plan, state, committed, counted, room_a, setpoint)
+    if np.count_nonzero(let_run):
+        setpoint = np.where(let_run, np.floor(plan.max_a), setpoint)
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
     occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
     left_a = room_a - counted.wired.load(occupied)
-    reason, row = reasons(asks, shares, setpoint, allowed, envelopes, crowded_row(counted, plan.min_a, left_a))
+    reason, row = reasons(asks, shares, setpoint, allowed, envelopes, counted, plan.min_a, left_a)
     reason = in_line(reason, setpoint, queue)
     bound_s = np.where((reason == memory.reason) & (row == memory.row), memory.bound_s, now_s)
-    memory = choose_phases(plan, memory, supplied, occupied, left_a, now_s)
-    bounds_of_resources, resources = bound_resources(plan, state, memory, supplied, committed_a)
+    phase_memory = choose_phases(plan, memory, supplied, occupied, left_a, now_s)
+    bounds_of_resources, resources = bound_resources(plan, state, memory, seen, supplied, committed_a)
     decision = Decision(
         now_s,
         setpoint,
@@ -119,16 +124,18 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         bounds=asks.bounds,
         left_a=left_a,
         envelopes=envelopes,
-        phases_wanted=phases.commands(supplied.switching, memory.phases, committed_a, reports.highest(now_s)),
+        phases_wanted=phases.commands(supplied.switching, phase_memory, committed_a, seen.drawn_a),
         resources=bounds_of_resources,
         place=queue.place,
         eta_s=queue.eta_s,
-        surplus_w=supplied.surplus.power_w if supplied.modes.on_surplus.any() else None,
+        surplus_w=supplied.surplus.power_w if np.count_nonzero(supplied.modes.on_surplus) else None,
     )
     return decision, replace(
         memory,
         committed=replace(committed, committed_a=committed_a),
         setpoint_a=setpoint,
+        wish_s=wish_s,
+        phases=phase_memory,
         reason=reason,
         row=row,
         bound_s=bound_s,
@@ -157,20 +164,20 @@ def _let_run(
     """
     unheld = np.array([e.online and e.charging and e.fault is not None for e in state.evses], dtype=np.bool_)
     unheld &= ~committed.deaf
-    if not unheld.any():
+    if not np.count_nonzero(unheld):
         return unheld
     drawn = np.where(unheld, np.maximum(committed.committed_a, plan.max_a), np.maximum(committed.committed_a, setpoint))
     fits: Bools = crowded_row(counted, np.zeros(plan.topology.n), room_a - counted.wired.load(drawn)) == NO_ROW
     return unheld & fits
 
 
-def _note_transactions(memory: EngineMemory, state: SiteState) -> EngineMemory:
-    """A new transaction starts without the past of the one before."""
+def _note_transactions(memory: EngineMemory, state: SiteState) -> tuple[Floats, Floats]:
+    """When each transaction began and was last paused: a new one starts without the past of the one before."""
     began = np.array(
         [np.nan if e.since_s is None or not e.charging else e.since_s for e in state.evses], dtype=np.float64
     )
     same = (began == memory.began_s) | (np.isnan(began) & np.isnan(memory.began_s))
-    return replace(memory, began_s=began, paused_s=np.where(same, memory.paused_s, -np.inf))
+    return began, np.where(same, memory.paused_s, -np.inf)
 
 
 def _may_send(
@@ -180,6 +187,7 @@ def _may_send(
     most_a: Floats,
     counted: Topology,
     rise_room_a: Floats,
+    wish_s: Floats,
     now_s: float,
 ) -> tuple[Floats, Floats]:
     """Cuts at once; rises no faster than allowed, and only into what nobody may draw any more.
@@ -190,11 +198,13 @@ def _may_send(
     timings = plan.timings
     had, target = memory.setpoint_a, shares.current_a
     start = np.minimum(had, target)
+    if not np.count_nonzero(target > had):
+        return start, start
     step_a = max(timings.raise_rate_a_per_s * timings.raise_interval_s, 1.0)
     # one command at a time: none before the EV had its own time to follow the last (fault S6)
     window_s = np.fmax(memory.committed.reaction_s, timings.raise_interval_s)
     settled = now_s - np.maximum(memory.raised_s, memory.committed.changed_s) >= window_s
-    worth = (target - had >= WORTH_A) | (target >= most_a) | (had == 0) | (now_s - memory.wish_s >= STOOD_S)
+    worth = (target - had >= WORTH_A) | (target >= most_a) | (had == 0) | (now_s - wish_s >= STOOD_S)
     may_rise = (target > had) & worth & (settled | (had == 0))
     ceiling = np.maximum(start + step_a, plan.min_a)
     allowed = np.where(may_rise, np.minimum(target, ceiling), start)

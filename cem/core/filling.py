@@ -53,6 +53,8 @@ def fill(use: Uses, lb: Floats, ub: Floats, weight: Floats, cap: Floats) -> tupl
     current = ub.copy()
     binding = np.full(use.n, OWN_MAX, dtype=np.int64)
     gain = ub - lb
+    if not np.count_nonzero(gain):
+        return current, binding
     slack = np.maximum(cap - use.load(lb), 0.0)
     most = use.load(gain)
     if math.isnan(np.minimum.reduce(slack) + np.minimum.reduce(most)):

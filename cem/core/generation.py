@@ -6,7 +6,7 @@ import numpy as np
 
 from cem.core.site import Resource, ResourceKind
 from cem.core.state import SiteState
-from cem.core.topology import Floats
+from cem.core.topology import Bools, Floats
 from cem.core.units import LOWEST_V, PerPhase
 from cem.core.zone_plan import ZonePlan
 
@@ -35,10 +35,11 @@ class Generation:
 def generation(plan: ZonePlan, state: SiteState) -> Generation:
     """Sources beneath each zone in this cycle."""
     zones = len(plan.parent)
+    wired = np.arange(3) < plan.site.phases
     all_a, largest_a, charging_w = np.zeros((zones, 3)), np.zeros((zones, 3)), np.zeros(zones)
     for r, beneath in plan.sources:
         resource = plan.site.resources[r]
-        given_a = _given_a(resource, state, plan.site.phases)
+        given_a = _given_a(resource, state, plan.site.phases, wired)
         all_a[beneath] += given_a
         largest_a[beneath] = np.maximum(largest_a[beneath], given_a)
         if resource.kind is ResourceKind.BATTERY:
@@ -46,9 +47,8 @@ def generation(plan: ZonePlan, state: SiteState) -> Generation:
     return Generation(all_a, largest_a, charging_w)
 
 
-def _given_a(resource: Resource, state: SiteState, phases: int) -> Floats:
+def _given_a(resource: Resource, state: SiteState, phases: int, wired: Bools) -> Floats:
     """Current fed in on each phase; its nameplate where nobody measures it."""
-    wired = np.arange(3) < phases
     sample = state.measurements.get(resource.resource_id)
     watts = -resource.max_w
     if sample is not None and state.now_s - sample.taken_s <= FRESH_S:

@@ -1,17 +1,17 @@
 """The CEM's half: the envelope of each charging zone, from its limits and from what is measured but not ours."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from cem.core import budget, schedules, step_check
-from cem.core.budget import BudgetMemory, Budgets
+from cem.core.budget import BudgetMemory
 from cem.core.ceilings import InForce, ceilings, in_force
 from cem.core.generation import generation
 from cem.core.limits import Limit, LimitKind, Source
 from cem.core.meter_health import MeterHealth, MeterMemory, judge
-from cem.core.observe import Reports
+from cem.core.observe import Seen, or_zero
 from cem.core.other_load import Peaks, Voltages, read_at, shown_by_meters, windows
 from cem.core.paragraph14a import too_low
 from cem.core.state import SiteState
@@ -49,11 +49,10 @@ class ZoneMemory:
     def none(cls, plan: ZonePlan) -> Self:
         """Before the first measurement."""
         zones = len(plan.meters)
-        with_budget = sum(zone.energy_budget_w is not None for zone in plan.site.zones)
         return cls(
             (MeterMemory(),) * zones,
             Peaks.none(plan.scopes),
-            BudgetMemory.none(with_budget),
+            BudgetMemory.none(plan.budgets.zone.size),
             StepMemory.none(zones, len(plan.site.evses)),
         )
 
@@ -63,13 +62,13 @@ class Draws:
     """What headroom asks of the EVSEs, arrays ``(n,)``.
 
     Attributes:
-        reports: What they are seen to draw, this cycle's reports included.
+        seen: What they are seen to draw, this cycle's reports included.
         in_flight_a: How much more than reported each may be drawing because it was just raised.
         idle: ``(n, 3)`` own phases learned to be idle.
         setpoint_a: What each was last handed.
     """
 
-    reports: Reports
+    seen: Seen
     in_flight_a: Floats
     idle: Bools
     setpoint_a: Floats
@@ -125,21 +124,21 @@ def zone_limits(
         memory: From the last cycle.
         timings: Hold-off and peak hold.
     """
-    now_s, reports = state.now_s, draws.reports
+    now_s, seen = state.now_s, draws.seen
     # a report that grows old is no movement of ours, by which a meter could be found frozen or turned
-    ours_now = np.nan_to_num(plan.wiring.on_grid(np.nan_to_num(reports.last_a)))
-    ours_a = plan.in_zones(ours_now)
+    ours_a = plan.in_zones(plan.wiring.on_grid(seen.last_a))
     meters, health = _judge_meters(plan, state, ours_a.sum(axis=1), memory.meters, timings)
-    window = windows(plan, reports, timings, now_s)
+    window = windows(plan, seen, timings)
     steps = _watch_steps(plan, draws, memory, meters, ours_a, window, timings, now_s)
     implausible = steps.implausible
     health = tuple(MeterHealth.LOST if odd else h for h, odd in zip(health, implausible.tolist(), strict=True))
-    unseen = np.array([m is None or h is MeterHealth.LOST for m, h in zip(plan.meters, health, strict=True)])
+    lost = np.array([h is MeterHealth.LOST for h in health])
+    unseen = np.array([m is None for m in plan.meters]) | lost
 
     volts = Voltages.of(meters, plan.site.phases)
-    surely_a = reports.subtractable(plan.wiring, read_at(plan, meters, unseen), now_s)
+    surely_a = seen.subtractable(plan.wiring, read_at(plan, meters, unseen))
     measured, zones_now = shown_by_meters(plan, meters, unseen, surely_a, volts.lowest)
-    uneven = uneven_now(plan.wiring, reports, draws.idle, now_s)
+    uneven = uneven_now(plan.wiring, seen, draws.idle)
     unmeasured = plan.site.unbalance_a is None or np.isnan(measured[0]).any()
     balance = None if unmeasured else Balance.of(measured[0], uneven, surely_a)
     strict = np.full((plan.scopes, 4), np.nan)
@@ -149,50 +148,41 @@ def zone_limits(
 
     peaks = memory.peaks.at(now_s)
     known = peaks.within(window)
-    flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
-    # where more flows than may, nothing is excused as a rise of ours: a load that stepped behind a raise is cut for
-    flight[: len(meters), :SUM][measured > plan.fuse_a[:, None] + EXCESS_A] = 0.0
-    # after a start nothing is known yet, and what stations still hold from before it is in flight
-    likely = np.maximum(strict - flight, np.minimum(strict, np.where(np.isfinite(known), known, 0.0)))
+    likely = strict
+    if np.count_nonzero(draws.in_flight_a):
+        flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
+        # where more flows than may, nothing is excused as a rise of ours: a load that stepped behind a raise is cut for
+        flight[: len(meters), :SUM][measured > plan.fuse_a[:, None] + EXCESS_A] = 0.0
+        # after a start nothing is known yet, and what stations still hold from before it is in flight
+        likely = np.maximum(strict - flight, np.minimum(strict, or_zero(known)))
     peaks.take(likely)
-    other = peaks.within(window)
-    power_w = np.array(
-        [
-            np.nan
-            if dark or m.current_a is None
-            else (m.current_a.total * HIGHEST_V if m.power_w is None else m.power_w)
-            for m, dark in zip(meters, unseen.tolist(), strict=True)
-        ]
-    )
-    budgeted, budgets = budget.spend(plan, Budgets.of(plan), memory.budgets, power_w, state.utc, now_s)
-    limits = (
-        *state.limits,
-        *schedules.in_force(plan.site.schedules, plan.site.time_zone, state.utc, now_s),
-        *budgeted,
-    )
+    other = np.fmax(known, likely)
+    budgeted: tuple[Limit, ...] = ()
+    budgets = memory.budgets
+    if plan.budgets.zone.size:
+        budgeted, budgets = budget.spend(plan, budgets, _power_w(meters, unseen), state.utc, now_s)
+    limits = (*state.limits, *budgeted)
+    if plan.site.schedules:
+        by_clock = schedules.in_force(plan.site.schedules, plan.site.time_zone, state.utc, now_s)
+        limits = (*state.limits, *by_clock, *budgeted)
     held = in_force(plan, limits)
     given = generation(plan, state)
-    lost = np.array([h is MeterHealth.LOST for h in health])
-    rows = [
-        ceilings(
-            plan,
-            held,
-            load,
-            given,
-            blind=unseen | np.isnan(load[: len(meters)]).any(axis=1),
-            implausible=implausible,
-            lost=lost,
-            highest_v=volts.highest,
+
+    def rooms(load: Floats) -> tuple[Floats, Ints]:
+        blind = unseen | np.isnan(load[: len(meters)]).any(axis=1)
+        return ceilings(
+            plan, held, load, given, blind=blind, implausible=implausible, lost=lost, highest_v=volts.highest
         )
-        for load in (other, np.fmax(other, strict))
-    ]
+
+    room_a, room_by = rooms(other)
+    rise_room_a = rooms(np.fmax(other, strict))[0] if np.count_nonzero(strict > other) else room_a
     limit_a, limit_source = _tightest(plan, held, lost, implausible)
     envelopes = Envelopes(
-        room_a=rows[0][0],
+        room_a=room_a,
         source=tuple(
-            (held.sources[a], held.sources[b], held.sources[c], held.sources[d]) for a, b, c, d in rows[0][1].tolist()
+            (held.sources[a], held.sources[b], held.sources[c], held.sources[d]) for a, b, c, d in room_by.tolist()
         ),
-        rise_room_a=rows[1][0],
+        rise_room_a=rise_room_a,
         limit_a=limit_a,
         limit_source=limit_source,
         limit_w=np.minimum(held.watts, held.load),
@@ -205,7 +195,7 @@ def zone_limits(
         limits=limits,
         notices=_notices(plan, limits),
     )
-    return envelopes, replace(memory, meters=meters, peaks=peaks, budgets=budgets, steps=steps)
+    return envelopes, ZoneMemory(meters, peaks, budgets, steps)
 
 
 def _judge_meters(
@@ -246,26 +236,21 @@ def _watch_steps(
     for z, (meter, kept) in enumerate(zip(plan.meters, meters, strict=True)):
         if meter is not None and kept.current_a is not None and kept.taken_s is not None:
             shown[z] = kept.current_a if now_s - kept.taken_s <= meter.stale_after_s else np.nan
-    rose = (draws.setpoint_a > memory.steps.setpoint_a)[:, None].astype(np.float64)
-    feeds = np.zeros(len(meters), dtype=np.bool_)
-    for _, beneath in plan.sources:
-        feeds |= beneath
     return step_check.watch(
         memory.steps,
         setpoint_a=draws.setpoint_a,
-        raised=plan.in_zones(rose)[:, 0] > 0,
+        raised=plan.any_beneath(draws.setpoint_a > memory.steps.setpoint_a),
         meter_a=shown,
         ours_a=ours_a,
         settles_s=window[: len(meters)] + timings.reaction_s,
-        feeds=feeds,
+        feeds=plan.feeds,
         now_s=now_s,
     )
 
 
 def _in_flight(plan: ZonePlan, in_flight_a: Floats, lowest_v: Floats) -> Floats:
     """``(s, 4)`` how much of a rise of each scope's meter may be a raise that nobody has reported yet."""
-    flying = plan.wiring.on_grid(np.repeat(in_flight_a[:, None], 3, axis=1))
-    zones = plan.in_zones(flying)
+    zones = plan.in_zones(plan.wiring.alike * in_flight_a[:, None])
     flight = np.zeros((plan.scopes, 4))
     flight[: len(zones), :SUM] = zones
     flight[: len(zones), SUM] = zones.sum(axis=1) * lowest_v
@@ -274,13 +259,26 @@ def _in_flight(plan: ZonePlan, in_flight_a: Floats, lowest_v: Floats) -> Floats:
     return flight
 
 
+def _power_w(meters: tuple[MeterMemory, ...], unseen: Bools) -> Floats:
+    """``(z,)`` power into each zone, NaN where nobody measures."""
+    return np.array(
+        [
+            np.nan
+            if dark or m.current_a is None
+            else (m.current_a.total * HIGHEST_V if m.power_w is None else m.power_w)
+            for m, dark in zip(meters, unseen.tolist(), strict=True)
+        ]
+    )
+
+
 def _tightest(plan: ZonePlan, held: InForce, lost: Bools, implausible: Bools) -> tuple[Floats, tuple[str, ...]]:
     """``(z, 3)`` each zone's tightest limit in A, and who set the tightest of the three."""
     limit_a, by = np.minimum(held.amps, held.ours), np.where(held.ours < held.amps, held.ours_by, held.amps_by)
-    fallback = np.where(lost, plan.fallback_a, np.inf)[:, None]
-    blind_by: Ints = np.where(implausible, BY_IMPLAUSIBLE, BY_FALLBACK)[:, None]
-    by = np.where(fallback <= limit_a, blind_by, by)
-    limit_a = np.minimum(limit_a, fallback)
+    if np.count_nonzero(lost):
+        fallback = np.where(lost, plan.fallback_a, np.inf)[:, None]
+        blind_by: Ints = np.where(implausible, BY_IMPLAUSIBLE, BY_FALLBACK)[:, None]
+        by = np.where(fallback <= limit_a, blind_by, by)
+        limit_a = np.minimum(limit_a, fallback)
     lowest = by[np.arange(len(by)), limit_a.argmin(axis=1)]
     return limit_a, tuple(held.sources[k].name for k in lowest.tolist())
 

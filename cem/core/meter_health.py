@@ -152,14 +152,14 @@ def _take(
     if power_w is None and measurement.power_w is not None:
         power_w = measurement.power_w.total
     same = current == memory.current_a and power_w == memory.power_w
-    return replace(
-        memory,
+    return MeterMemory(
         current_a=current,
         power_w=power_w,
         voltage_v=measurement.voltage_v,
         taken_s=measurement.taken_s,
         seen_s=measurement.taken_s,
         samples=memory.samples + 1,
+        lost_before=memory.lost_before,
         back_s=memory.back_s if memory.back_s is not None else now_s,
         spikes=spikes,
         same_since_s=memory.same_since_s if same else now_s,

@@ -8,13 +8,13 @@ was granted is therefore not held to be other load (nobody is cut for it), but n
 Other load is never taken to be lower for it than it was known to be before.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from cem.core.meter_health import MeterMemory
-from cem.core.observe import Reports
+from cem.core.observe import Seen
 from cem.core.timings import Timings
 from cem.core.topology import SUM, Bools, Floats
 from cem.core.units import HIGHEST_V, LOWEST_V
@@ -22,6 +22,7 @@ from cem.core.zone_plan import ZonePlan
 
 BUCKET_S = 2.5
 BUCKETS = 56
+_EACH = np.arange(BUCKETS)
 """The peak memory: the highest other load of each 2.5 s, 140 s back (two reports of the slowest station, 60 s)."""
 
 
@@ -48,7 +49,7 @@ class Peaks:
         highest = self.highest.copy()
         for empty in range(max(self.bucket + 1, bucket - BUCKETS + 1), bucket + 1):
             highest[:, empty % BUCKETS] = -np.inf
-        return replace(self, highest=highest, bucket=bucket)
+        return type(self)(highest, bucket)
 
     def take(self, other: Floats) -> None:
         """Notes this cycle's other load, in place."""
@@ -57,8 +58,7 @@ class Peaks:
 
     def within(self, window_s: Floats) -> Floats:
         """``(s, 4)`` the highest of each scope's window; NaN where nothing is known."""
-        age = (self.bucket - np.arange(BUCKETS)) % BUCKETS
-        within = age * BUCKET_S <= window_s[:, None]
+        within = (self.bucket - _EACH) % BUCKETS * BUCKET_S <= window_s[:, None]
         peak = np.where(within[:, :, None], self.highest, -np.inf).max(axis=1)
         return np.where(np.isfinite(peak), peak, np.nan)
 
@@ -118,11 +118,10 @@ def shown_by_meters(
     return measured, other
 
 
-def windows(plan: ZonePlan, reports: Reports, timings: Timings, now_s: float) -> Floats:
+def windows(plan: ZonePlan, seen: Seen, timings: Timings) -> Floats:
     """``(s,)`` seconds for which a peak holds: longer than the slowest report and meter beneath; of groups the site's."""
     slowest = np.zeros(len(plan.meters))
-    np.maximum.at(slowest, plan.zone_of, np.where(reports.fresh(now_s), reports.interval_s, 0.0))
+    np.maximum.at(slowest, plan.zone_of, np.where(seen.fresh, seen.reports.interval_s, 0.0))
     slowest = (plan.beneath * slowest).max(axis=1, initial=0.0)
-    period = np.array([0.0 if meter is None else meter.poll_s for meter in plan.meters])
-    window = np.maximum(timings.peak_hold_s, slowest + 2 * period + BUCKET_S)
-    return np.concatenate((window, np.repeat(window[:1], plan.scopes - len(window))))
+    window = np.maximum(timings.peak_hold_s, slowest + 2 * plan.poll_s + BUCKET_S)
+    return np.concatenate((window, np.repeat(window[:1], len(plan.groups)))) if plan.groups else window

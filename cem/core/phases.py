@@ -4,12 +4,12 @@ A car that cannot have its minimum on three phases may have it on one. Until the
 one phase, and from the moment it is to go back to three, the EVSE counts on all of them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from cem.core.observe import Reports, Wiring
+from cem.core.observe import Seen, Wiring
 from cem.core.site import Evse
 from cem.core.state import EvseState
 from cem.core.topology import SUM, Bools, Floats, Ints, Topology
@@ -71,7 +71,7 @@ def observe(
     wanted = np.where((in_force == 0) | (memory.wanted == 0), in_force, memory.wanted)
     under_way = (in_force > 0) & (wanted != in_force)
     settled_s = np.where(under_way, now_s, memory.settled_s)
-    return Switching(in_force, under_way), replace(memory, wanted=wanted, settled_s=settled_s)
+    return Switching(in_force, under_way), PhaseMemory(wanted, memory.changed_s, memory.since_s, settled_s)
 
 
 def on_one_phase(
@@ -79,15 +79,14 @@ def on_one_phase(
     n_phases: Floats,
     switching: Switching,
     memory: PhaseMemory,
-    reports: Reports,
+    seen: Seen,
     wiring: Wiring,
-    now_s: float,
 ) -> tuple[Bools, Floats]:
     """Phases to count on: one where that is confirmed, wanted, and no report says otherwise."""
     one = (switching.in_force == 1) & (memory.wanted == 1)
-    if not one.any():
+    if not np.count_nonzero(one):
         return topology_phases, n_phases
-    elsewhere = reports.fresh(now_s) & (np.nan_to_num(reports.last_a[:, 1:]) > IDLE_A).any(axis=1)
+    elsewhere = seen.fresh & (seen.last_a[:, 1:] > IDLE_A).any(axis=1)
     one &= ~elsewhere
     first = (wiring.own_of_grid == 0) | ~wiring.known[:, None]
     return np.where(one[:, None], topology_phases & first, topology_phases), np.where(one, 1.0, n_phases)
@@ -151,7 +150,7 @@ def choose(
 
 def commands(switching: Switching, memory: PhaseMemory, committed_a: Floats, drawn_a: Floats) -> Ints:
     """``(n,)`` phases to tell the stations; 0 where they are not told. A switch is told once nothing flows."""
-    flows = (committed_a > 0) | (np.nan_to_num(drawn_a) > IDLE_A)
+    flows = (committed_a > 0) | (drawn_a > IDLE_A)
     return np.where(flows, switching.in_force, memory.wanted)
 
 

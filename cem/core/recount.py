@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from cem.core.headroom import ZoneMemory
-from cem.core.observe import Reports
+from cem.core.observe import Reports, Seen, or_zero
 from cem.core.other_load import BUCKET_S, BUCKETS
 from cem.core.topology import SUM, Floats
 from cem.core.units import LOWEST_V
@@ -20,7 +20,7 @@ OVER_A = 1.0
 """Less than this above is following its limit."""
 
 
-def explained(plan: ZonePlan, zones: ZoneMemory, before: Reports, reports: Reports, expected_a: Floats) -> ZoneMemory:
+def explained(plan: ZonePlan, zones: ZoneMemory, before: Reports, seen: Seen, expected_a: Floats) -> ZoneMemory:
     """The zones' memory with what this cycle's reports explain taken out of the other load.
 
     Only a draw beyond what its EVSE was committed to is taken out: up to that it was never held to be other load for
@@ -30,13 +30,15 @@ def explained(plan: ZonePlan, zones: ZoneMemory, before: Reports, reports: Repor
         plan: The zones.
         zones: From the last cycle.
         before: The reports of the last cycle.
-        reports: This cycle's.
+        seen: This cycle's.
         expected_a: ``(n,)`` the most each was held to draw until now.
     """
-    known_a = np.maximum(np.nan_to_num(before.last_a), expected_a[:, None])
-    rise_a = np.maximum(np.nan_to_num(reports.last_a) - known_a, 0.0)
-    tells = (reports.last_s > before.last_s) & (rise_a.max(axis=1, initial=0.0) > OVER_A)
-    if not tells.any():
+    if seen.reports.last_s is before.last_s:  # nobody reported anew
+        return zones
+    known_a = np.maximum(or_zero(before.last_a), expected_a[:, None])
+    rise_a = np.maximum(seen.last_a - known_a, 0.0)
+    tells = (seen.reports.last_s > before.last_s) & (rise_a.max(axis=1, initial=0.0) > OVER_A)
+    if not np.count_nonzero(tells):
         return zones
     highest = zones.peaks.highest.copy()
     for i in tells.nonzero()[0].tolist():

@@ -96,7 +96,7 @@ def resource_envelopes(
     site = plan.site
     if not site.resources:
         return (), memory
-    beneath = _beneath(plan)
+    beneath = plan.resources
     now_w = {r.resource_id: power_w(r, state) for r in site.resources}
     used = np.full(2 * len(site.zones), np.nan)
     for z in range(len(site.zones)):
@@ -129,18 +129,6 @@ def resource_envelopes(
         lower = (min(0.0, lower[0]), lower[1])
         made.append(Envelope(resource.resource_id, lower[0], upper[0], lower[1], upper[1]))
     return tuple(made), memory
-
-
-def _beneath(plan: ZonePlan) -> list[list[int]]:
-    """For each zone the indices of the resources in it and beneath."""
-    index = {zone.zone_id: z for z, zone in enumerate(plan.site.zones)}
-    found: list[list[int]] = [[] for _ in plan.site.zones]
-    for k, resource in enumerate(plan.site.resources):
-        z = index[resource.zone_id]
-        while z >= 0:
-            found[z].append(k)
-            z = int(plan.parent[z])
-    return found
 
 
 def _taken_w(

@@ -145,7 +145,7 @@ def take_turns(
         use, contest.wants, (rank, ~holds), take_a=contest.min_a, need_a=need_a, room_a=room_a
     )
     waiting = contest.wants & (lacking != FITS) & ~contest.running
-    if waiting.any() or contest.resting.any():
+    if np.count_nonzero(waiting | contest.resting):
         left_a = room_a - use.load(np.where(admitted, contest.min_a, 0.0))
         fits_s = np.where(waiting & fits(use, contest.min_a, left_a), np.minimum(turns.fits_s, now_s), np.inf)
         for w in ranked[(now_s - fits_s >= STANDS_S)[ranked]].tolist():

@@ -8,7 +8,7 @@ which the phase seemed to feed in although our EVs drew, where nothing beneath c
 restart, bring trust back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -116,6 +116,16 @@ def watch(
     """
     over = now_s - memory.since_s >= settles_s
     begins = raised & ~memory.raising
+    fresh = over | begins
+    if not (np.count_nonzero(fresh) or np.count_nonzero(memory.against | memory.agreed | memory.turned)):
+        return replace(  # in the middle of a stretch, and no meter has been doubted so far
+            memory,
+            setpoint_a=setpoint_a,
+            meter_a=meter_a,
+            ours_a=ours_a,
+            raising=memory.raising | raised,
+            impossible_s=np.full(meter_a.shape, np.inf),
+        )
     # a quiet stretch ends just before the raise, a watched one when all have followed
     to_meter_a = np.where(begins[:, None], memory.meter_a, meter_a)
     to_ours_a = np.where(begins[:, None], memory.ours_a, ours_a)
@@ -131,7 +141,6 @@ def watch(
     odd = (against > 0) & (meter_a < -FEEDS_IN_A) & (ours_a >= STEP_A) & ~feeds[:, None]
     impossible = np.where(odd, np.minimum(memory.impossible_s, now_s), np.inf)
     turned = (memory.turned & (agreed < STEPS)) | (against >= STEPS) | (now_s - impossible >= CERTAIN_S)
-    fresh = over | begins
     return StepMemory(
         setpoint_a=setpoint_a,
         meter_a=meter_a,

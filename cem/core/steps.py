@@ -77,7 +77,7 @@ def hand_out(
         The currents, such that nobody can take another step.
     """
     asks = (current > 0) & (current < most - EPS_A) & (steps.size_a > 0)
-    if not asks.any():
+    if not np.count_nonzero(asks):
         return current
     left = room_a - use.load(np.maximum(current, held))
     use = use.where(asks[use.evse])

@@ -9,6 +9,7 @@ from cem.core.commitment import Commitment
 from cem.core.cycle import EngineMemory, Plan
 from cem.core.headroom import Envelopes
 from cem.core.modes import Modes, modes_now, spare
+from cem.core.observe import Seen
 from cem.core.phases import PhaseMemory, Switching
 from cem.core.reasons import Reason
 from cem.core.resources import Envelope, ResourceMemory, resource_envelopes
@@ -45,7 +46,7 @@ class Supply:
 
 
 def supply(
-    plan: Plan, state: SiteState, memory: EngineMemory, envelopes: Envelopes, in_flight_a: Floats
+    plan: Plan, state: SiteState, memory: EngineMemory, seen: Seen, envelopes: Envelopes, in_flight_a: Floats
 ) -> tuple[Supply, EngineMemory]:
     """Modes, surplus and phases of this cycle.
 
@@ -53,14 +54,15 @@ def supply(
         plan: The site, flattened.
         state: The site as measured.
         memory: This cycle's zones, reports and commitments included.
+        seen: This cycle's reports.
         envelopes: The zones' rooms.
         in_flight_a: ``(n,)`` how much more than reported each may be drawing because it was just raised.
     """
     now_s = state.now_s
     switching, phase_memory = phases.observe(plan.site.evses, state.evses, memory.phases, now_s)
-    memory = replace(memory, committed=_phases_unlearned(memory, switching, phase_memory))
-    used = commitment.phases_used(memory.committed, plan.topology, plan.zones.wiring)
-    used = phases.on_one_phase(*used, switching, phase_memory, memory.reports, plan.zones.wiring, now_s)
+    committed = _phases_unlearned(memory, switching, phase_memory)
+    used = commitment.phases_used(committed, plan.topology, plan.zones.wiring)
+    used = phases.on_one_phase(*used, switching, phase_memory, seen, plan.zones.wiring)
     scope = plan.zones.unbalance_scope
     topology = plan.topology
     if scope is not None:
@@ -69,24 +71,24 @@ def supply(
     n_phases = counted.n_phases
 
     cloud_a = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses])
-    appetite_a = commitment.appetite_a(memory.committed, memory.reports, plan.min_a, plan.max_a, now_s)
+    appetite_a = commitment.appetite_a(committed, seen, plan.min_a, plan.max_a)
     most_a = np.minimum(cloud_a, appetite_a)
     modes = modes_now(plan.site.evses, state.evses, memory.surplus.lifted, spare(state.evses, most_a, n_phases, now_s))
     free = np.array([e.charging and e.online and e.fault is None for e in state.evses], dtype=np.bool_)
     asking = free & ~modes.off & (most_a >= plan.min_a)
-    bounds = [(Reason.MODE_OFF, np.where(modes.off, 0.0, np.inf))] if modes.off.any() else []
-    if switching.under_way.any():
+    bounds = [(Reason.MODE_OFF, np.where(modes.off, 0.0, np.inf))] if np.count_nonzero(modes.off) else []
+    if np.count_nonzero(switching.under_way):
         bounds.append((Reason.PHASE_SWITCH, np.where(switching.under_way, 0.0, np.inf)))
 
-    kept = replace(memory.surplus, lifted=modes.lifted)
+    kept = memory.surplus.with_lifted(modes.lifted)
     meter = memory.zones.meters[0]
     volts = HIGHEST_V if meter.voltage_v is None else max(meter.voltage_v[: plan.site.phases])
     found = Surplus(0.0, 0.0, np.zeros(plan.topology.n, dtype=np.bool_), np.full(plan.topology.n, np.inf))
-    if modes.on_surplus.any():
+    if np.count_nonzero(modes.on_surplus):
         now_w, rise_w, kept = surplus.look(
             plan.zones,
             state,
-            memory.reports,
+            seen,
             in_flight_a,
             meter,
             envelopes.health[0],
@@ -96,8 +98,8 @@ def supply(
             plan.timings,
         )
         minimum_a = plan.min_a * n_phases
-        drawn_a = np.nan_to_num(memory.reports.last_a).sum(axis=1)
-        uses_a = np.where(memory.committed.lazy, np.minimum(minimum_a, np.maximum(drawn_a, 0.0)), minimum_a)
+        drawn_a = seen.last_a.sum(axis=1)
+        uses_a = np.where(committed.lazy, np.minimum(minimum_a, np.maximum(drawn_a, 0.0)), minimum_a)
         members, left_w, kept = surplus.admit(
             plan.site.surplus,
             modes,
@@ -119,13 +121,13 @@ def supply(
         bounds.append((Reason.SURPLUS_WAIT, np.where(waiting, 0.0, np.inf)))
         bounds.append((Reason.SURPLUS, np.where(at_minimum, plan.min_a, np.inf)))
     made = Supply(modes, found, switching, asking, tuple(bounds), counted, envelopes, volts)
-    return made, replace(memory, surplus=kept, phases=phase_memory)
+    return made, replace(memory, committed=committed, surplus=kept, phases=phase_memory)
 
 
 def _phases_unlearned(memory: EngineMemory, switching: Switching, phase_memory: PhaseMemory) -> Commitment:
     """What reports from before a switch, or from one phase of three, say of the car's phases is forgotten."""
     void = (switching.in_force == 1) | switching.under_way | (memory.reports.last_s <= phase_memory.settled_s)
-    if not void.any():
+    if not np.count_nonzero(void):
         return memory.committed
     return replace(
         memory.committed,
@@ -136,9 +138,9 @@ def _phases_unlearned(memory: EngineMemory, switching: Switching, phase_memory: 
 
 def choose_phases(
     plan: Plan, memory: EngineMemory, supplied: Supply, occupied_a: Floats, left_a: Floats, now_s: float
-) -> EngineMemory:
+) -> PhaseMemory:
     """Who is to switch phases from now on, by the room that this cycle leaves."""
-    chosen = phases.choose(
+    return phases.choose(
         supplied.switching,
         memory.phases,
         plan.zones.wiring,
@@ -153,17 +155,15 @@ def choose_phases(
         delay_s=plan.site.surplus.start_delay_s,
         now_s=now_s,
     )
-    return replace(memory, phases=chosen)
 
 
 def bound_resources(
-    plan: Plan, state: SiteState, memory: EngineMemory, supplied: Supply, committed_a: Floats
+    plan: Plan, state: SiteState, memory: EngineMemory, seen: Seen, supplied: Supply, committed_a: Floats
 ) -> tuple[tuple[Envelope, ...], ResourceMemory]:
     """What batteries and inverters may do beside the cars of this cycle."""
     if not plan.site.resources:
         return (), memory.resources
-    reports = memory.reports
-    drawn_a = np.where(reports.fresh(state.now_s)[:, None], np.nan_to_num(reports.last_a), 0.0)
+    drawn_a = np.where(seen.fresh[:, None], seen.last_a, 0.0)
     seen_a = plan.zones.wiring.on_grid(drawn_a)
     may_a = plan.zones.wiring.counts_on * committed_a[:, None]
     return resource_envelopes(

@@ -15,7 +15,7 @@ from cem.core.headroom import Envelopes, ZonePlan
 from cem.core.limits import Origin, Source
 from cem.core.meter_health import MeterHealth, MeterMemory
 from cem.core.modes import Modes
-from cem.core.observe import Reports
+from cem.core.observe import Seen
 from cem.core.recent import BUCKET_S, Recent
 from cem.core.site import BatteryRules, Resource, ResourceKind, SurplusRules
 from cem.core.state import Measurement, SiteState
@@ -50,6 +50,10 @@ class SurplusMemory:
     lifted: Bools
     cars_first: bool = False
 
+    def with_lifted(self, lifted: Bools) -> Self:
+        """With who is on grid power in this cycle."""
+        return type(self)(self.taken, self.open, self.since_s, lifted, self.cars_first)
+
     @classmethod
     def none(cls, count: int) -> Self:
         """At start-up nobody runs on surplus."""
@@ -77,7 +81,7 @@ class Surplus:
 def look(
     plan: ZonePlan,
     state: SiteState,
-    reports: Reports,
+    seen: Seen,
     in_flight_a: Floats,
     meter: MeterMemory,
     health: MeterHealth,
@@ -97,11 +101,11 @@ def look(
     total_a = meter.current_a.total
     grid_w = meter.power_w if meter.power_w is not None else total_a * (HIGHEST_V if total_a > 0 else LOWEST_V)
     read_s = np.full(len(n_phases), meter.taken_s)
-    drawn_a = reports.subtractable(plan.wiring, read_s, state.now_s).sum(axis=1)
+    drawn_a = seen.subtractable(plan.wiring, read_s).sum(axis=1)
     mine = modes.on_surplus
     taken_w = grid_w - float(drawn_a[mine].sum()) * low_v - _battery_w(batteries, state, cars_first=cars_first)
     flight_w = float((in_flight_a * n_phases)[mine].sum()) * low_v
-    interval_s = np.where(reports.fresh(state.now_s) & mine, reports.interval_s, 0.0).max(initial=0.0)
+    interval_s = np.where(seen.fresh & mine, seen.reports.interval_s, 0.0).max(initial=0.0)
     window_s = max(timings.peak_hold_s, float(interval_s) + 2 * plan.meters[0].poll_s + BUCKET_S)
     known_w = float(memory.taken.highest(window_s, state.now_s)[0])
     likely_w = taken_w if np.isnan(known_w) else max(taken_w - flight_w, min(taken_w, known_w))

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from cem.core.allocation import Request, Shares, share
-from cem.core.observe import Reports, Wiring
+from cem.core.observe import Seen, Wiring, highest_phase
 from cem.core.topology import EPS_A, SUM, Bools, Floats, Topology, uses
 
 DRAWS_A = 4.0
@@ -69,19 +69,17 @@ def _lowest_of_others(phases_a: Floats) -> Floats:
     return np.array([min(l2, l3), min(l1, l3), min(l1, l2)])
 
 
-def uneven_now(wiring: Wiring, reports: Reports, idle: Bools, now_s: float) -> Bools:
+def uneven_now(wiring: Wiring, seen: Seen, idle: Bools) -> Bools:
     """``(n,)`` EVSEs that do not, or are not seen to, draw evenly on three phases.
 
     Args:
         wiring: EVSEs on grid phases.
-        reports: This cycle's included: a car on one phase of a three-phase EVSE counts from its first report on.
+        seen: This cycle's reports: a car on one phase of a three-phase EVSE counts from its first report on.
         idle: ``(n, 3)`` own phases learned to be idle.
-        now_s: Monotonic.
     """
-    drawn = np.nan_to_num(reports.last_a)
-    most = drawn.max(axis=1, initial=0.0)
-    shown = reports.fresh(now_s) & (most >= DRAWS_A) & (most - drawn.min(axis=1, initial=np.inf) > EVEN_A)
-    uneven: Bools = (wiring.phases < 3) | idle.any(axis=1) | shown
+    most, least = highest_phase(seen.last_a), -highest_phase(-seen.last_a)
+    shown = seen.fresh & (most >= DRAWS_A) & (most - least > EVEN_A)
+    uneven: Bools = (wiring.phases < 3) | idle[:, 0] | idle[:, 1] | idle[:, 2] | shown
     return uneven
 
 

@@ -34,6 +34,28 @@ MARGIN_USED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
+class Budgets:
+    """Zones with an energy budget, ``(b,)`` each.
+
+    Attributes:
+        zone: Their indexes.
+        mean_w: Most in the mean of a quarter.
+        worst_w: What they may have drawn while nobody looked.
+    """
+
+    zone: Ints
+    mean_w: Floats
+    worst_w: Floats
+
+    @classmethod
+    def of(cls, site: Site, highest_w: Floats) -> Self:
+        """From the site as built and what its zones may draw."""
+        found = [(z, zone.energy_budget_w) for z, zone in enumerate(site.zones) if zone.energy_budget_w is not None]
+        zone = np.array([z for z, _ in found], dtype=np.int64)
+        return cls(zone, np.array([watts for _, watts in found], dtype=np.float64), highest_w[zone])
+
+
+@dataclass(frozen=True, slots=True)
 class ZonePlan:
     """What headroom needs of the site, flattened once. Arrays are ``(z,)`` unless said.
 
@@ -55,6 +77,11 @@ class ZonePlan:
         worst_a: What is not ours, at its worst.
         highest_w: What all together may draw; 0 where no energy budget asks for it.
         sources: Resources that may feed in, as (index, its zones as ``(z,)``).
+        feeds: Some resource beneath may feed in.
+        resources: For each zone the indexes of the resources in it and beneath.
+        poll_s: Period of its meter; 0 without one.
+        budgets: Energy budgets.
+        place: ``(3 n,)`` where each phase of an EVSE falls in a flattened ``(z, 3)`` array.
     """
 
     site: Site
@@ -74,6 +101,11 @@ class ZonePlan:
     worst_a: Floats
     highest_w: Floats
     sources: tuple[tuple[int, Bools], ...]
+    feeds: Bools
+    resources: tuple[tuple[int, ...], ...]
+    poll_s: Floats
+    budgets: Budgets
+    place: Ints
 
     @classmethod
     def of(cls, site: Site, timings: Timings | None = None) -> Self:
@@ -88,10 +120,13 @@ class ZonePlan:
         guards = tuple(None if zone.meter_id is None else meters[zone.meter_id] for zone in zones)
         reaction_s = (timings or Timings()).reaction_s
         groups = _groups(site)
+        zone_of = np.array([index[evse.zone_id] for evse in site.evses], dtype=np.int64)
+        sources = tuple((r, beneath[:, index[one.zone_id]] > 0) for r, one in enumerate(site.resources))
+        highest_w = np.array([_highest_a(site, one, index, beneath) for one in range(len(zones))]) * HIGHEST_V
         return cls(
             site,
             Wiring.of(site),
-            np.array([index[evse.zone_id] for evse in site.evses], dtype=np.int64),
+            zone_of,
             index,
             np.array(parent, dtype=np.int64),
             beneath,
@@ -112,8 +147,13 @@ class ZonePlan:
             np.array([np.inf if zone.import_limit_w is None else zone.import_limit_w for zone in zones]),
             np.array([zone.fallback_limit_a for zone in zones]),
             np.array([zone.uncontrolled_max_a for zone in zones]),
-            np.array([_highest_a(site, one, index, beneath) for one in range(len(zones))]) * HIGHEST_V,
-            tuple((r, beneath[:, index[one.zone_id]] > 0) for r, one in enumerate(site.resources)),
+            highest_w,
+            sources,
+            np.array([any(where[z] for _, where in sources) for z in range(len(zones))], dtype=np.bool_),
+            tuple(tuple(r for r, where in sources if where[z]) for z in range(len(zones))),
+            np.array([0.0 if meter is None else meter.poll_s for meter in guards]),
+            Budgets.of(site, highest_w),
+            (3 * zone_of[:, None] + np.arange(3)).ravel(),
         )
 
     @property
@@ -122,15 +162,16 @@ class ZonePlan:
         return None if self.site.unbalance_a is None else self.scopes - 1
 
     def in_zones(self, per_evse: Floats) -> Floats:
-        """Sums of a per-EVSE value ``(n, k)`` over each zone and all beneath it: ``(z, k)``."""
-        per_zone = np.stack(
-            [
-                np.bincount(self.zone_of, weights=column, minlength=len(self.parent))
-                for column in np.ascontiguousarray(per_evse.T)
-            ],
-            axis=1,
-        )
-        return self.beneath @ per_zone
+        """Sums of a value per EVSE and phase ``(n, 3)`` over each zone and all beneath it: ``(z, 3)``."""
+        per_zone = np.bincount(self.place, weights=per_evse.ravel(), minlength=3 * len(self.parent))
+        return self.beneath @ per_zone.reshape(-1, 3)
+
+    def any_beneath(self, flags: Bools) -> Bools:
+        """``(z,)`` whether any EVSE in a zone or beneath it is flagged."""
+        if not np.count_nonzero(flags):
+            return np.zeros(len(self.parent), dtype=np.bool_)
+        flagged: Bools = self.beneath @ np.bincount(self.zone_of, weights=flags, minlength=len(self.parent)) > 0
+        return flagged
 
     def from_above(self, flags: Bools) -> Bools:
         """``(n,)`` whether any zone on an EVSE's way to the root is flagged."""

@@ -101,10 +101,12 @@ class Judge:
             for phase, pole in enumerate(poles):
                 now_a = amps[phase]
                 limit_a = pole.rating_a if outside is None else min(pole.rating_a, outside[phase])
-                over_a = max(now_a - limit_a, spread_a)
-                self.over |= over_a > TOLERANCE_A
+                over_a = now_a - limit_a
+                over_a = max(over_a, spread_a)
                 record = pole.excess
                 record.add(over_a, dt_s)
+                if over_a > TOLERANCE_A:
+                    self.over = True
                 if abs(now_a) > record.peak_a:
                     record.peak_a, record.peak_ratio = abs(now_a), abs(now_a) / pole.rating_a
                 if pole.trips(now_a, dt_s):

@@ -225,4 +225,6 @@ class ClosedLoop:
         return min(watts) / self.plant.voltage_v if watts else None
 
     def _imports(self, zone_id: str) -> list[Limit]:
+        if not self.limits:
+            return []
         return [limit for limit in self.limits if limit.zone_id == zone_id and limit.kind is LimitKind.IMPORT]

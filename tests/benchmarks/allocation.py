@@ -15,7 +15,7 @@ import numpy as np
 from cem.core.allocation import Request, share
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.core.topology import Topology, flatten, uses
-from tests.benchmarks import _decide
+from tests.benchmarks import _decide, _simulate
 
 SIZES = (10, 100, 1_000, 5_000, 10_000)
 FANOUT = 8
@@ -110,9 +110,9 @@ def _measure(n: int, repeats: int) -> tuple[list[float], list[float]]:
 def run() -> dict[str, float]:
     """Medians in ms: ``alloc_ms.N``, ``highs_lp_ms.N``; the slowest of ours as ``alloc_worst_ms.N``.
 
-    And whole decisions: ``decide_p50_ms.N``, ``decide_p99_ms.N``.
+    And whole decisions: ``decide_p50_ms.N``, ``decide_p99_ms.N``; and a day at home: ``simulate_x.home``.
     """
-    figures = _decide.run()
+    figures = _decide.run() | _simulate.run()
     for n in SIZES:
         ours, theirs = _measure(n, repeats=300 if n <= 100 else 30)
         figures[f"alloc_ms.{n}"] = statistics.median(ours)

@@ -38,7 +38,8 @@ class Point:
         )
         self.reports = self.reports.heard((state,))
         setpoint = np.array([self.setpoint])
-        self.memory = commitment.update(self.memory, (state,), self.reports, setpoint, now_s, T)
+        self.seen = self.reports.at(now_s)
+        self.memory = commitment.update(self.memory, (state,), self.seen, setpoint, now_s, T)
         return float(self.memory.committed_a[0])
 
 
@@ -88,10 +89,10 @@ def test_a_lazy_car_is_offered_little_more_than_it_draws_until_it_follows():
     for now_s in range(40):
         point.step(float(now_s), 32.0, (8, 8, 8), float(now_s), interval_s=1.0)
     low, high = np.array([6.0]), np.array([32.0])
-    assert commitment.appetite_a(point.memory, point.reports, low, high, 39.0).tolist() == [9.0]
+    assert commitment.appetite_a(point.memory, point.seen, low, high).tolist() == [9.0]
     for now_s in range(40, 60):
         point.step(float(now_s), 9.0, (8.8, 8.8, 8.8), float(now_s), interval_s=1.0)
-    assert commitment.appetite_a(point.memory, point.reports, low, high, 59.0).tolist() == [32.0]
+    assert commitment.appetite_a(point.memory, point.seen, low, high).tolist() == [32.0]
 
 
 def test_a_one_phase_car_is_learned_on_its_grid_phase_and_forgotten_at_once():
@@ -109,16 +110,16 @@ def test_reports_older_than_two_intervals_subtract_nothing():
     point = Point()
     point.step(0.0, 16.0, (16, 16, 16), 0.0)
     at = np.array([19.0])
-    assert point.reports.subtractable(WIRING, at, 19.0).tolist() == [[16.0] * 3]
-    assert point.reports.subtractable(WIRING, at, 21.0).tolist() == [[0.0] * 3]
+    assert point.reports.at(19.0).subtractable(WIRING, at).tolist() == [[16.0] * 3]
+    assert point.reports.at(21.0).subtractable(WIRING, at).tolist() == [[0.0] * 3]
 
 
 def test_a_report_newer_than_the_meter_counts_the_lower_of_the_last_two():
     point = Point()
     point.step(0.0, 16.0, (6, 6, 6), 0.0)
     point.step(10.0, 16.0, (16, 16, 16), 10.0)
-    assert point.reports.subtractable(WIRING, np.array([9.0]), 10.5).tolist() == [[6.0] * 3]
-    assert point.reports.subtractable(WIRING, np.array([10.0]), 10.5).tolist() == [[16.0] * 3]
+    assert point.reports.at(10.5).subtractable(WIRING, np.array([9.0])).tolist() == [[6.0] * 3]
+    assert point.reports.at(10.5).subtractable(WIRING, np.array([10.0])).tolist() == [[16.0] * 3]
 
 
 def test_s6_the_reaction_time_is_learned_from_steps_that_are_followed_and_bounded():
@@ -152,4 +153,4 @@ def test_who_is_late_counts_with_what_it_draws_beyond_its_limit_and_is_not_deaf_
     for now_s in range(1, 13):
         point.step(float(now_s), 10.0, (25, 25, 25), float(now_s), interval_s=1.0)
     assert not point.memory.deaf[0]
-    assert point.memory.beyond_a(point.reports, 12.0, T).tolist() == [15.0]
+    assert point.memory.beyond_a(point.seen, T).tolist() == [15.0]

@@ -77,10 +77,10 @@ def test_subtractable_by_report():
     wiring = Wiring.of(SITE)
     reports = Reports.none(2).heard((state(5.0, 10.0), state(5.0, None)))
     read_s = np.full(2, 5.0)
-    assert reports.subtractable(wiring, read_s, 5.0)[0].tolist() == [-10.0] * 3
-    assert reports.subtractable(wiring, read_s, 60.0)[0].tolist() == [-16.0] * 3, "old: it may be giving all it can"
+    assert reports.at(5.0).subtractable(wiring, read_s)[0].tolist() == [-10.0] * 3
+    assert reports.at(60.0).subtractable(wiring, read_s)[0].tolist() == [-16.0] * 3, "old: it may be giving all it can"
     idle = reports.heard((state(5.0, 10.0, charging=False), state(5.0, None)))
-    assert idle.subtractable(wiring, read_s, 60.0)[0].tolist() == [0.0] * 3, "nobody is there"
+    assert idle.at(60.0).subtractable(wiring, read_s)[0].tolist() == [0.0] * 3, "nobody is there"
 
 
 def test_dc_output_and_input():
