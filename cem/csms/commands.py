@@ -51,3 +51,12 @@ class Commands:
         """The station's answer to a command that went to it."""
         if dialect.start_profile(frame.action, frame.payload) is not None:
             self._smart.start_answered(frame, answer)
+        if (
+            frame.action == "NotifyAllowedEnergyTransfer"
+            and answer is not None
+            and answer.payload.get("status") == "Accepted"
+        ):
+            transaction = self._picture.transactions.open.get(str(frame.payload.get("transactionId")))
+            allowed = frame.payload.get("allowedEnergyTransfer")
+            if transaction is not None and isinstance(allowed, list):
+                transaction.allowed_transfer = tuple(mode for mode in allowed if isinstance(mode, str))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from cem.csms.actions import Action, Persist, SendDown
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
-from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold, start_key
+from cem.csms.facts import Booted, Fact, MeterTold, NeedsTold, StatusTold, TokenAsked, TransactionTold, start_key
 from cem.csms.frames import Frame, Kind, answer_again, error, parse, result, with_value
 from cem.csms.lane import Priority, Waiting
 from cem.csms.moment import Now
@@ -256,6 +256,8 @@ class Desk:
                 self._picture.status(fact, now)
             case MeterTold():
                 self._picture.meter(fact, now)
+            case NeedsTold():
+                self._picture.needs(fact, now)
             case TransactionTold():
                 self._picture.transaction(fact, now)
             case _:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cem.csms.needs import EvNeeds
+
 
 @dataclass(frozen=True, slots=True)
 class Booted:
@@ -91,7 +93,23 @@ class ProfilesReported:
     more: bool
 
 
-Fact = ProfilesReported | Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
+@dataclass(frozen=True, slots=True)
+class NeedsTold:
+    """A car said what it needs."""
+
+    evse: int
+    needs: EvNeeds
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleChosen:
+    """A car chose one of the schedules of its TxProfile."""
+
+    evse: int
+    schedule_id: int
+
+
+Fact = NeedsTold | ScheduleChosen | ProfilesReported | Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
 
 
 def contract_digest(payload: Mapping[str, Any]) -> str | None:

@@ -26,5 +26,7 @@ def evse_state(
         cloud_limit_a=hold.cloud_a,
         since_s=transaction.started_s if transaction is not None else None,
         status=live.status,
+        needed_wh=picture.needed_wh(number),
+        departure_s=live.departure_s,
         fault=keeper.fault(number),
     )

@@ -11,9 +11,10 @@ from cem.core.site import Evse
 from cem.core.units import PerPhase
 from cem.csms.actions import Action, Emit, News, Persist
 from cem.csms.authorization import token_hash
-from cem.csms.facts import MeterTold, StatusTold, TransactionTold
+from cem.csms.facts import MeterTold, NeedsTold, StatusTold, TransactionTold
 from cem.csms.metering import Reading, read, signed_samples
 from cem.csms.moment import Now, ocpp_time
+from cem.csms.needs import EvNeeds
 from cem.csms.parsing import words
 from cem.csms.records import Kept, OpenSession, SessionUpdate, SignedValue
 from cem.csms.station_clock import StationClock
@@ -33,6 +34,9 @@ class EvseLive:
     plugged: dict[int, bool | None] = field(default_factory=dict)
     current_a: PerPhase | None = None
     measured_s: float | None = None
+    needs: EvNeeds | None = None
+    needs_from_wh: float | None = None
+    departure_s: float | None = None
 
     @property
     def connected(self) -> bool | None:
@@ -93,6 +97,7 @@ class Picture:
         transaction = self.transactions.at(fact.evse)
         if fact.connected is False and live.connected is False:
             live.current_a, live.measured_s = PerPhase.same(0.0), now.s
+            live.needs, live.departure_s = None, None
             if transaction is not None:
                 # S18: only the station ends a transaction towards the cloud; for control nothing flows any more.
                 transaction.lost = True
@@ -101,6 +106,41 @@ class Picture:
             self._started(fact.evse)
         if changed:
             self._out.append(News())
+
+    def needs(self, fact: NeedsTold, now: Now) -> None:
+        """What the car needs, from now on; its station waits for a profile (K15), so the limit is sent again."""
+        live, transaction = self.evses.get(fact.evse), self.transactions.at(fact.evse)
+        if live is None:
+            return
+        live.needs, live.needs_from_wh, live.departure_s = fact.needs, None, None
+        if transaction is not None:
+            live.needs_from_wh = transaction.meter_wh
+        if fact.needs.departure_utc is not None:
+            left_s = (fact.needs.departure_utc - now.utc).total_seconds()
+            live.departure_s = now.s + left_s - self.clock.ahead_s
+        self._started(fact.evse)
+        self._out.append(News())
+
+    def told_needs(self) -> dict[int, dict[str, object]]:
+        """What cars said that they need and what they may, by EVSE; for the API."""
+        found = {}
+        for number, live in self.evses.items():
+            transaction = self.transactions.at(number)
+            allowed = () if transaction is None else transaction.allowed_transfer
+            if live.needs is not None or allowed:
+                found[number] = {**(live.needs or EvNeeds()).status(), "allowed_transfer": list(allowed)}
+        return found
+
+    def needed_wh(self, number: int) -> float | None:
+        """What the car still wants; ``None`` where it never said."""
+        live, transaction = self.evses[number], self.transactions.at(number)
+        if live.needs is None or live.needs.energy_wh is None:
+            return None
+        meter_wh = None if transaction is None else transaction.meter_wh
+        if meter_wh is not None and live.needs_from_wh is None:
+            live.needs_from_wh = meter_wh
+        got_wh = 0.0 if meter_wh is None or live.needs_from_wh is None else meter_wh - live.needs_from_wh
+        return max(0.0, live.needs.energy_wh - max(0.0, got_wh))
 
     def meter(self, fact: MeterTold, now: Now) -> None:
         """Measured values of an EVSE."""
@@ -219,6 +259,7 @@ class Picture:
         live = self.evses[transaction.evse]
         if self.transactions.at(transaction.evse) is None:
             live.current_a, live.measured_s = None, None
+            live.needs, live.departure_s = None, None
             self._ended(transaction.evse)
         self._out.append(News())
 

@@ -14,7 +14,7 @@ from cem.csms.clouds import Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
 from cem.csms.dialect import Ask, Dialect
-from cem.csms.facts import Booted, ProfilesReported
+from cem.csms.facts import Booted, ProfilesReported, ScheduleChosen
 from cem.csms.filter import Filter
 from cem.csms.frames import BadFrame, Frame, Kind, error, parse, result
 from cem.csms.keeper import Keeper
@@ -232,6 +232,8 @@ class StationSession:
                     self._accepted, self._booting = False, True
                 elif not self._accepted and not self._booting:
                     self._accept(dialect, now, booted=False)
+                if isinstance(fact, ScheduleChosen):
+                    self.smart.chosen(fact)
                 if isinstance(fact, ProfilesReported) and self._onboarding.reported(fact, dialect):
                     self._out.append(SendDown(result(frame.message_id, {})))
                 else:
@@ -350,6 +352,7 @@ class StationSession:
             **describe(boot),
             "queue_down": len(self._down),
             "only_our_profiles": self._onboarding.verified,
+            "needs": self.picture.told_needs(),
             **self.clouds.status(),
         }
 

@@ -16,6 +16,7 @@ from cem.csms.actions import Action, Persist
 from cem.csms.authorization import token_hash
 from cem.csms.composite import plus, whole_steps
 from cem.csms.dialect import Ask, Dialect, ProfilesAsked
+from cem.csms.facts import ScheduleChosen
 from cem.csms.frames import Frame, Kind, result
 from cem.csms.ids import Ids
 from cem.csms.keeper import Keeper
@@ -151,6 +152,11 @@ class SmartCharging:
         """A transaction is over."""
         if self.profiles.transaction_ended(evse):
             self._keep()
+
+    def chosen(self, fact: ScheduleChosen) -> None:
+        """The car chose one of the schedules of its TxProfile."""
+        self.profiles.choose(fact.evse, fact.schedule_id)
+        self._keep()
 
     def uplink(self, now: Now, *, up: bool) -> None:
         """The cloud is there, or away."""

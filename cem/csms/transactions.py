@@ -20,6 +20,7 @@ class Transaction:
         started: The station's time of its start.
         started_s: Monotonic time at which we learned of it.
         remote_start_id: Of the remote start that it came from (2.x), where told.
+        allowed_transfer: Energy transfer modes that the CSMS allows it (2.1 NotifyAllowedEnergyTransfer); empty: not told.
         lost: The station shows the connector free though it never told of the end.
     """
 
@@ -33,6 +34,7 @@ class Transaction:
     meter_wh: float | None = None
     recorded_s: float = 0.0
     remote_start_id: int | None = None
+    allowed_transfer: tuple[str, ...] = ()
     lost: bool = False
 
 

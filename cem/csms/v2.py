@@ -18,7 +18,9 @@ from cem.csms.facts import (
     Booted,
     Fact,
     MeterTold,
+    NeedsTold,
     ProfilesReported,
+    ScheduleChosen,
     StatusTold,
     TokenAsked,
     TransactionTold,
@@ -27,8 +29,9 @@ from cem.csms.facts import (
 from cem.csms.hold import Purpose, Rung
 from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
+from cem.csms.needs import read_needs
 from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
-from cem.csms.profile_reading import RULES_21, RULES_201, tenths
+from cem.csms.profile_reading import RULES_21, RULES_201, chosen, tenths
 from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
 from cem.csms.v16 import LOOK_S, limits_told, period_of
 
@@ -76,6 +79,11 @@ class V2:
             case "ReportChargingProfiles" if (request := whole(payload.get("requestId"))) is not None:
                 told = [whole(p.get("id")) for p in items(payload.get("chargingProfile"))]
                 return ProfilesReported(request, tuple(i for i in told if i is not None), payload.get("tbc") is True)
+            case "NotifyEVChargingNeeds" if evse is not None:
+                needs = read_needs(payload.get("chargingNeeds"))
+                return None if needs is None else NeedsTold(evse, needs)
+            case "NotifyEVChargingSchedule" if evse is not None and (number := chosen(payload)) is not None:
+                return ScheduleChosen(evse, number)
             case "TransactionEvent":
                 return self._transaction(payload, at, token)
         return None
@@ -119,11 +127,11 @@ class V2:
                 return token_info if "idToken" in payload else {}
             case "DataTransfer":
                 return {"status": "UnknownVendorId"}
-            case "SignCertificate" | "NotifyEVChargingNeeds" | "OpenPeriodicEventStream" | "PullDynamicScheduleUpdate":
+            case "SignCertificate" | "OpenPeriodicEventStream" | "PullDynamicScheduleUpdate":
                 return {"status": "Rejected"}
             case "VatNumberValidation":
                 return {"vatNumber": words(payload.get("vatNumber")) or "", "status": "Rejected"}
-            case "NotifyEVChargingSchedule":
+            case "NotifyEVChargingNeeds" | "NotifyEVChargingSchedule":  # K15: our limits are a TxProfile
                 return {"status": "Accepted"}
             case "GetCertificateStatus":
                 return {"status": "Failed"}
