@@ -12,6 +12,8 @@ from ocpp.routing import on
 from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call as call16
 from ocpp.v16 import call_result as result16
+from ocpp.v21 import call as call21
+from ocpp.v21 import call_result as result21
 from ocpp.v201 import ChargePoint as ChargePoint201
 from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
@@ -279,7 +281,7 @@ class Station21(Station201):
     """The library's messages of 2.0.1, which it checks against the schemas of 2.1."""
 
     version = "ocpp2.1"
-    _ocpp_version = "2.1"
+    _ocpp_version, _call, _call_result = "2.1", call21, result21
 
 
 def _readable(kind):
@@ -367,7 +369,7 @@ class Cloud201(ChargePoint201):
 
 
 class Cloud21(Cloud201):
-    _ocpp_version = "2.1"
+    _ocpp_version, _call, _call_result = "2.1", call21, result21
 
 
 CLOUDS = {"ocpp1.6": Cloud16, "ocpp2.0.1": Cloud201, "ocpp2.1": Cloud21}

@@ -72,7 +72,7 @@ class Charger:
     async def tell(self, action: str, payload: dict[str, Any], arrives: Any = "as sent") -> Any:
         """One CALL of the station; gives its answer."""
         day = self._day
-        before = len(day.cloud.calls)
+        before = len(day.cloud.calls) if day.cloud_there else 0
         try:
             result = await day.stations.call(self.who, action, payload)
         except Refused as refused:

@@ -7,7 +7,7 @@ import pytest
 
 from cem.config.csms_models import Upstream
 from cem.store import Store
-from tests.adapters.ocpp_peers import local_csms, until
+from tests.adapters.ocpp_peers import Station16, Station21, Station201, cloud, local_csms, station, until
 from tests.e2e.ocpp_day import ANSWERED_HERE, Charger, Day, Flying
 from tests.e2e.ocpp_examples import HOST, down, up
 from tests.e2e.strict_peers import side
@@ -91,6 +91,38 @@ async def test_every_message_of_a_station_where_we_are_the_csms(tmp_path):
         for charger in day.chargers.values():
             assert set(charger.refused_here) <= ONLY_A_CSMS_KNOWS
             assert charger.stopped == 1
+
+
+async def test_stations_of_another_library_with_a_strict_csms():
+    kinds = {"S16": Station16, "S201": Station201, "S21": Station21}
+    day = Day(Flying(), {"S16": "1.6", "S201": "2.0.1", "S21": "2.1"}, set())
+    async with side(day.cloud_says) as day.cloud:
+        port = (await day.cloud.do("listen", port=0))["port"]
+        async with local_csms(tuple(kinds), upstream=f"ws://127.0.0.1:{port}") as local:
+            for who, kind in kinds.items():
+                async with station(kind, local.address, who) as peer:
+                    assert await peer.boot() == "Accepted"
+                    await peer.start()
+                    await peer.meter(15.5, 15.4, 15.3)
+                    await peer.stop()
+                assert transactions(day.cloud.calls, who) == (1, 1)
+        assert day.cloud.faults == []
+
+
+async def test_strict_stations_with_the_csms_of_another_library():
+    day = Day(Flying(), {"A16": "1.6", "A201": "2.0.1", "A21": "2.1"}, set())
+    day.cloud_there = False  # not the strict one
+    async with (
+        side(day.station_says) as day.stations,
+        cloud() as sky,
+        local_csms(tuple(day.chargers), upstream=sky.url, clock=day.clock) as day.local,
+    ):
+        await day.together(day.join)
+        await day.together(Charger.boot)
+        await day.session(2)
+        assert day.stations.faults == []
+        assert (sky.count("StartTransaction"), sky.count("StopTransaction")) == (1, 1)
+        assert [sky.count("TransactionEvent", event_type=kind) for kind in ("Started", "Ended")] == [2, 2]
 
 
 @pytest.mark.soak
