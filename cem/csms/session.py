@@ -16,7 +16,8 @@ from cem.csms.desk import Desk
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.facts import Booted, ProfilesReported, ScheduleChosen
 from cem.csms.filter import Filter
-from cem.csms.frames import BadFrame, Frame, Kind, error, parse, result
+from cem.csms.frames import BadFrame, Frame, Kind, parse, result
+from cem.csms.garbage import Garbage
 from cem.csms.keeper import Keeper
 from cem.csms.lane import Lane
 from cem.csms.moment import Now
@@ -36,8 +37,6 @@ from cem.csms.waiting import describe
 
 BOOT_GRACE_S = 3.0
 """A station that connects has this long to boot before it is taken as one that need not."""
-GARBAGE_LIMIT = 5
-"""Unreadable frames in a row after which the connection is closed (S14)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,7 @@ class StationSession:
         self._booting = False
         self._shown_online = False
         self._unfollowed = True
-        self._garbage = 0
-        self._garbage_told = False
+        self._garbage = Garbage(station_id, self._out)
         self.picture = Picture(station_id, evses, nominal_v, self._out, self._started, self._ended)
         self.keeper = Keeper(
             station_id, evses, options.profile_duration_s, options.profile_refresh_s,
@@ -166,8 +164,8 @@ class StationSession:
     def station_opened(self, subprotocol: str, now: Now) -> list[Action]:
         """The station is connected and authenticated."""
         self._dialect = self.clouds.dialect = DIALECTS[subprotocol]()
-        self._opened_s, self._accepted, self._booting, self._garbage = now.s, False, False, 0
-        self._garbage_told = False
+        self._opened_s, self._accepted, self._booting = now.s, False, False
+        self._garbage.connected()
         self.clouds.station_here = True
         self.picture.clock.disconnected()
         self.keeper.connected(now)
@@ -222,9 +220,9 @@ class StationSession:
         try:
             frame = parse(text)
         except BadFrame as problem:
-            self._bad_frame(problem, dialect)
+            self._garbage.frame(problem, dialect)
             return self._flush(now)
-        self._garbage = 0
+        self._garbage.readable()
         match frame.kind:
             case Kind.CALL:
                 fact = dialect.read(frame.action, frame.payload)
@@ -247,18 +245,6 @@ class StationSession:
                     if uplink.usable:
                         self._out.append(SendUp(frame.text, uplink.leg.name))
         return self._flush(now)
-
-    def _bad_frame(self, problem: BadFrame, dialect: Dialect) -> None:
-        self._garbage += 1
-        if not self._garbage_told:
-            self._garbage_told = True
-            self._out.append(Emit("bad_frame", f"{self.station_id} sent a frame that cannot be read: {problem}"))
-        if self._garbage >= GARBAGE_LIMIT:
-            self._out.append(CloseStation(1007, "unreadable frames"))
-        elif problem.message_id is not None:
-            self._out.append(SendDown(error(problem.message_id, dialect.bad_format, str(problem))))
-        elif dialect.version != "1.6":
-            self._out.append(SendDown(error("-1", "RpcFrameworkError", str(problem))))  # OCPP-J 2.0.1 4.2.3
 
     def upstream_frame(self, text: str, now: Now, upstream: str = PRIMARY) -> list[Action]:
         """A text frame of a CSMS."""

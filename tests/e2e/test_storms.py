@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cem.csms.session import GARBAGE_LIMIT
+from cem.csms.garbage import GARBAGE_LIMIT
 from tests.benchmarks._proxy_peers import name
 from tests.e2e.controller import watch_cycles
 from tests.e2e.site_files import house
