@@ -118,7 +118,7 @@ class Desk:
             if same is not None:
                 self._answer_repeats(frame.message_id, self._asked_again.pop(same, []), before)
 
-        waiting = self._uplink.relay(frame, self._upwards(frame, fact, dialect), _priority(fact), now.s, done)
+        waiting = self._uplink.relay(frame, self._upwards(frame, fact, dialect), _priority(frame, fact), now.s, done)
         if waiting is None:
             self._answer(frame, fact, dialect, now)
             return
@@ -287,10 +287,10 @@ def journal_kind(frame: Frame, fact: Fact | None) -> str | None:
     return None
 
 
-def _priority(fact: Fact | None) -> Priority:
+def _priority(frame: Frame, fact: Fact | None) -> Priority:
+    if journal_kind(frame, fact) is not None:
+        return Priority.TRANSACTION
     match fact:
-        case TransactionTold():
-            return Priority.TRANSACTION
         case Booted() | StatusTold() | TokenAsked():
             return Priority.STATUS
         case _:

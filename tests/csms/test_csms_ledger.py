@@ -513,3 +513,17 @@ def test_c9_a_cloud_that_takes_a_minute_is_not_told_again():
     rig.pass_time(120)
     assert [m for m in rig.up if m[0] == 2 and m[1] == sent[1]] == [sent]
     assert waiting(rig) == []
+
+
+def test_a_station_that_leaves_takes_no_security_event_with_it():
+    """What must reach the cloud keeps the uplink open, whatever it is."""
+    rig = joined(Rig("2.0.1", upstream=True, options=OFFLINE))
+    rig.text(json.dumps([2, "e", SECURITY, {"type": "StartupOfTheDevice", "timestamp": rig.stamp()}]))
+    rig.close()
+    assert CloseUpstream() not in rig.actions
+    rig.cloud_closed()
+    rig.cloud_opened()
+    assert [m[1] for m in rig.up if m[0] == 2 and m[2] == SECURITY] == ["e", "e"]
+    rig.cloud(3, "e", {})
+    rig.pass_time(1)
+    assert CloseUpstream() in rig.all_actions
