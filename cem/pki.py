@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -27,6 +28,8 @@ LEAF_DAYS = 730
 LONGEST_ID = 48
 _BACKDATED = timedelta(hours=1)
 """Stations' clocks are late; a certificate must not be of their future."""
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+LEAST_RSA_BITS, LEAST_EC_BITS = 2048, 256
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -79,7 +82,7 @@ def init(directory: Path, name: str, now: datetime) -> Path:
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name[:64]), x509.NameAttribute(NameOID.COMMON_NAME, "Site CA")]
     )
     certificate = (
-        _builder(subject, subject, key, now, timedelta(days=365 * CA_YEARS))
+        _builder(subject, subject, key.public_key(), now, timedelta(days=365 * CA_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -117,25 +120,70 @@ def issue(
     place = folder(directory)
     ca, ca_key = _ca(place)
     key: PrivateKey = rsa.generate_private_key(65537, 3072) if use_rsa else ec.generate_private_key(ec.SECP256R1())
+    certificate = _leaf(ca, ca_key, key.public_key(), identity, now, server=server, days=days)
+    stem = f"{certificate.serial_number:x}"
+    target = place / ISSUED / f"{stem}.pem"
+    write_private(place / ISSUED / f"{stem}.key", _key_pem(key))
+    write_private(target, _pem(certificate))
+    return target, target.with_suffix(".key")
+
+
+def sign(directory: Path, csr: str, identity: str, now: datetime) -> str:
+    """Signs what a station asks for, for its own key and identity and nothing else that stands in the request.
+
+    Returns:
+        The certificate and the CA's, PEM.
+
+    Raises:
+        CemError: There is no CA, or the request cannot be granted.
+    """
+    try:
+        request = x509.load_pem_x509_csr(csr.encode())
+        names = [str(name.value) for name in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        genuine = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as problem:
+        raise CemError(f"the request cannot be read: {problem}") from problem
+    key = request.public_key()
+    if not genuine:
+        raise CemError("the request is not signed by the key that it names")
+    if names != [identity]:
+        raise CemError(f"it asks for the name {', '.join(names)[:60]!r}")
+    strong = (isinstance(key, rsa.RSAPublicKey) and key.key_size >= LEAST_RSA_BITS) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= LEAST_EC_BITS
+    )
+    if not strong or not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise CemError(f"its key is too weak or of another kind than RSA of {LEAST_RSA_BITS} bits or ECDSA P-256")
+    place = folder(directory)
+    ca, ca_key = _ca(place)
+    certificate = _leaf(ca, ca_key, key, identity, now, server=False, days=LEAF_DAYS)
+    write_private(place / ISSUED / f"{certificate.serial_number:x}.pem", _pem(certificate))
+    return (_pem(certificate) + _pem(ca)).decode()
+
+
+def _leaf(
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    key: PublicKey,
+    identity: str,
+    now: datetime,
+    *,
+    server: bool,
+    days: int,
+) -> x509.Certificate:
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     organization = ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     subject = x509.Name([*organization, x509.NameAttribute(NameOID.COMMON_NAME, identity)])
     builder = _builder(subject, ca.subject, key, now, timedelta(days=days))
     if server:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(identity)]), critical=False)
-    certificate = (
+    return (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    stem = f"{certificate.serial_number:x}"
-    target = place / ISSUED / f"{stem}.pem"
-    write_private(place / ISSUED / f"{stem}.key", _key_pem(key))
-    write_private(target, _pem(certificate))
-    return target, target.with_suffix(".key")
 
 
 def revoke(directory: Path, identity: str, now: datetime) -> int:
@@ -219,11 +267,9 @@ def _ca(place: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, now: datetime, life: timedelta
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, now: datetime, life: timedelta
 ) -> x509.CertificateBuilder:
-    return x509.CertificateBuilder(
-        issuer, subject, key.public_key(), x509.random_serial_number(), now - _BACKDATED, now + life
-    )
+    return x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), now - _BACKDATED, now + life)
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

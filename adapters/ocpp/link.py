@@ -28,6 +28,7 @@ from cem.csms.actions import (
     Persist,
     SendDown,
     SendUp,
+    Sign,
 )
 from cem.csms.moment import Now
 from cem.csms.records import Grant, Record
@@ -64,7 +65,7 @@ class StationLink:
         news: Wakes control.
         uplink_changed: Called with the CSMS and whether the uplink is up and, where it is down, why; with ``None`` when
             we closed it.
-        forget_token: Called with a token whose customer's data a CSMS cleared.
+        aside: Called with what is not this link's to carry out.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class StationLink:
         emit: Callable[[Emit], None],
         news: Callable[[], None],
         uplink_changed: Callable[[str, bool | None, str], None],
-        forget_token: Callable[[str], None],
+        aside: Callable[[Forget | Sign], None],
     ) -> None:
         self.session = session
         self.socket: ServerConnection | None = None
@@ -89,7 +90,7 @@ class StationLink:
         self._emit = emit
         self._news = news
         self._uplink_changed = uplink_changed
-        self._forget_token = forget_token
+        self._aside = aside
         self._batches: deque[Sequence[Action | _Settled]] = deque()
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -189,8 +190,8 @@ class StationLink:
                 self._close_upstream(upstream)
             case Emit():
                 self._emit(action)
-            case Forget(token):
-                self._forget_token(token)
+            case Forget() | Sign():
+                self._aside(action)
             case News():
                 self._news()
             case _:

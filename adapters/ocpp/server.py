@@ -103,7 +103,7 @@ class OcppServer:
         revoked = Revoked(None if self._pki is None else self._pki / pki.CRL, pki.revoked_serials)
         self._links: dict[str, StationLink] = {}
         self.forgetter = Forgetter(self._links.values(), store, directory)
-        self.workflows = Workflows(self._links, directory, self._emit)
+        self.workflows = Workflows(self._links, self.forgetter, directory, self._emit)
         self._door = Door(
             stations,
             csms.security_profile,
@@ -137,6 +137,7 @@ class OcppServer:
             profile_refresh_s=csms.profile_refresh_s,
             meter_interval_s=csms.meter_interval_s,
             unwanted_samples=csms.unwanted_samples,
+            signs=self._pki is not None and (self._pki / pki.CA_KEY).exists(),
         )
         now = self._now()
         registrations, grants, open_sessions = store.registrations(), store.grants(), store.open_sessions()
@@ -165,7 +166,7 @@ class OcppServer:
                 lambda emit, who=station.id: self._emit(emit.code, who, emit.text, emit.data),  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                 news,
                 lambda name, up, why, who=station.id: self._uplink_changed(name, who, up, why),  # type: ignore[misc]  # as above
-                self.forgetter.ask,
+                partial(self.workflows.aside, station.id),
             )
             self._links[station.id] = link
             self._evse_links.update({evse.evse_id: (link, evse.number) for evse in evses})

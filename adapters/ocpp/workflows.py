@@ -7,11 +7,14 @@ whatever happens in between (a refusal, a power cut, a lost answer) the station 
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from adapters.ocpp.link import StationLink
-from cem import access
+from adapters.ocpp.privacy import Forgetter
+from cem import access, pki
+from cem.csms.actions import Forget, Sign
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.frames import Frame, Kind
 from cem.csms.settings import settings_in
@@ -29,12 +32,17 @@ class Workflows:
 
     Args:
         links: Every station's.
+        forgetter: Forgets what CSMSs clear.
         directory: The storage directory, where credentials are kept; ``None``: nothing is kept.
         tell: Told code, station and text of what belongs in the audit.
     """
 
-    def __init__(self, links: Mapping[str, StationLink], directory: Path | None, tell: Tell) -> None:
+    def __init__(
+        self, links: Mapping[str, StationLink], forgetter: Forgetter, directory: Path | None, tell: Tell
+    ) -> None:
         self._links = links
+        self._forgetter = forgetter
+        self._signing: set[asyncio.Task[None]] = set()
         self._directory = directory
         self._tell = tell
         self._confirmed: dict[str, asyncio.Event] = {}
@@ -44,6 +52,29 @@ class Workflows:
         self._tell("credentials_rotated", who, f"{who} came in with its new password; the old one counts no longer")
         if who in self._confirmed:
             self._confirmed[who].set()
+
+    def aside(self, who: str, action: Forget | Sign) -> None:
+        """What a session wants that is no matter of its sockets."""
+        if isinstance(action, Forget):
+            self._forgetter.ask(action.token)
+            return
+        task = asyncio.get_running_loop().create_task(self._sign(who, action.csr))
+        self._signing.add(task)
+        task.add_done_callback(self._signing.discard)
+
+    async def _sign(self, who: str, csr: str) -> None:
+        """A certificate of the site's own CA, for the station's leg to us; bound to its identity (OCPP 2.0.1 A02)."""
+        try:
+            link, dialect = self._link(who)
+            if self._directory is None:
+                return
+            chain = await asyncio.to_thread(pki.sign, self._directory, csr, who, datetime.now(UTC))
+            answer = await self._ask(link, dialect.certificate_signed(chain))
+        except CemError as problem:
+            self._tell("certificate_refused", who, f"{who} asked for a certificate and was given none: {problem}")
+            return
+        status = "no answer" if answer is None else setting_status(answer)
+        self._tell("certificate_issued", who, f"{who} was given a certificate of the site's CA: {status}")
 
     async def _ask(self, link: StationLink, ask: Ask) -> Frame | None:
         """A CALL to a station and its answer; ``None`` where none came."""

@@ -81,7 +81,18 @@ class Forget:
     token: str
 
 
-Action = SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News | Forget
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """The station asks for a certificate for its leg to us.
+
+    Attributes:
+        csr: Its request, PEM.
+    """
+
+    csr: str
+
+
+Action = Sign | SendDown | SendUp | Persist | CloseStation | OpenUpstream | CloseUpstream | Emit | News | Forget
 
 
 def one_write(actions: Sequence[Action]) -> list[Action]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cem.csms.actions import Action, Persist, SendDown
+from cem.csms.actions import Action, Persist, SendDown, Sign
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
 from cem.csms.facts import Booted, Fact, MeterTold, NeedsTold, StatusTold, TokenAsked, TransactionTold, start_key
@@ -11,6 +11,8 @@ from cem.csms.frames import Frame, Kind, answer_again, error, parse, result, wit
 from cem.csms.lane import Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.observers import Observers
+from cem.csms.pace import Pace
+from cem.csms.parsing import words
 from cem.csms.picture import Picture
 from cem.csms.records import Registration
 from cem.csms.settings import Settings
@@ -18,6 +20,7 @@ from cem.csms.thinning import signed
 from cem.csms.uplink import Uplink
 
 HEARTBEAT_S = 60
+_LEG_CERTIFICATE = "ChargingStationCertificate"
 MOST_REPEATS = 20
 
 
@@ -35,6 +38,7 @@ class Desk:
         next_transaction_id: Makes transaction ids for 1.6, unique and persisted.
         accept: Called when a boot was accepted, after its answer.
         settings: What the cloud believes to have set.
+        signs: The site has a CA of its own for stations.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class Desk:
         next_transaction_id: Callable[[], int],
         accept: Callable[[Dialect, Now], None],
         settings: Settings,
+        *,
+        signs: bool = False,
     ) -> None:
         self._station_id = station_id
         self._upstream = upstream
@@ -60,11 +66,16 @@ class Desk:
         self._next_transaction_id = next_transaction_id
         self._accept = accept
         self._settings = settings
+        self._signs = signs
+        self._signing = Pace(1 / 60, 3, 3)
         self._asked_again: dict[str, list[str]] = {}
         self.registration: Registration | None = None
 
     def handle(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
         """One CALL; it is always answered, in the end."""
+        if frame.action == "SignCertificate" and frame.payload.get("certificateType") in {None, _LEG_CERTIFICATE}:
+            self._sign(frame, dialect, now)
+            return
         key, kind = start_key(fact), journal_kind(frame, fact)
         told_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
         if kind is not None:
@@ -103,6 +114,15 @@ class Desk:
         if isinstance(fact, StatusTold):
             self._uplink.remember_status((fact.evse, fact.connector), frame, told=True)
         self._relay(frame, fact, dialect, now)
+
+    def _sign(self, frame: Frame, dialect: Dialect, now: Now) -> None:
+        """The certificate of the station's leg is ours to give, by the site's own CA; contract certificates are the cloud's."""
+        csr = words(frame.payload.get("csr"))
+        signs = self._signs and csr is not None and self._signing.take(now.s)
+        answer = dialect.answer(frame.action, frame.payload, LocalAnswer(now, HEARTBEAT_S, accepted=signs))
+        self._out.append(SendDown(result(frame.message_id, answer)))
+        if signs and csr is not None:
+            self._out.append(Sign(csr))
 
     def _relay(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
         """Sends a CALL to the cloud; its answer is passed on, or given here where none comes."""

@@ -144,6 +144,10 @@ class Dialect(Protocol):
         """Gives the station another password for its leg to us."""
         ...
 
+    def certificate_signed(self, chain: str) -> Ask:
+        """Hands the station the certificate that it asked for."""
+        ...
+
     def ask_network_priority(self) -> Ask | None:
         """Asks for the order of the station's network profiles; ``None`` where this version has none."""
         ...

@@ -60,6 +60,7 @@ class Options:
     profile_refresh_s: float = 40
     meter_interval_s: float = 10
     unwanted_samples: str = "empty"
+    signs: bool = False
 
 
 class StationSession:
@@ -130,7 +131,7 @@ class StationSession:
             station_id, options.upstream, self.picture, self.clouds.primary, self.clouds.observers,
             self._authorization,
             self._out, next_transaction_id, lambda dialect, now: self._accept(dialect, now, booted=True),
-            self._settings,
+            self._settings, signs=options.signs,
         )  # fmt: skip
         self.smart = SmartCharging(station_id, evses, nominal_v, self.keeper, self.picture, self._out)
         self.commands = Commands(self.smart, self.picture, self.clouds.holds)

@@ -112,7 +112,7 @@ class V16:
             case "DataTransfer":
                 return {"status": "UnknownVendorId"}
             case "SignCertificate":
-                return {"status": "Rejected"}
+                return {"status": "Accepted" if local.accepted else "Rejected"}
         return {} if action in _EMPTY else None
 
     def boot_status(self, result: Mapping[str, Any]) -> str:
@@ -182,6 +182,9 @@ class V16:
 
     def set_password(self, password: str) -> Ask:
         return "ChangeConfiguration", {"key": "AuthorizationKey", "value": password}  # security whitepaper A01
+
+    def certificate_signed(self, chain: str) -> Ask:
+        return "CertificateSigned", {"certificateChain": chain}  # security whitepaper A02
 
     def ask_network_priority(self) -> Ask | None:
         return None

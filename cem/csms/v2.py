@@ -127,7 +127,9 @@ class V2:
                 return token_info if "idToken" in payload else {}
             case "DataTransfer":
                 return {"status": "UnknownVendorId"}
-            case "SignCertificate" | "OpenPeriodicEventStream" | "PullDynamicScheduleUpdate":
+            case "SignCertificate":
+                return {"status": "Accepted" if local.accepted else "Rejected"}
+            case "OpenPeriodicEventStream" | "PullDynamicScheduleUpdate":
                 return {"status": "Rejected"}
             case "VatNumberValidation":
                 return {"vatNumber": words(payload.get("vatNumber")) or "", "status": "Rejected"}
@@ -219,6 +221,9 @@ class V2:
 
     def set_password(self, password: str) -> Ask:
         return _set_variable("SecurityCtrlr", "BasicAuthPassword", password)  # A01
+
+    def certificate_signed(self, chain: str) -> Ask:
+        return "CertificateSigned", {"certificateChain": chain, "certificateType": "ChargingStationCertificate"}  # A02
 
     def ask_network_priority(self) -> Ask | None:
         asked = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "NetworkConfigurationPriority"}}

@@ -2,16 +2,24 @@
 
 import asyncio
 import base64
+from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from ocpp.exceptions import NotImplementedError as OcppNotImplemented
 from ocpp.routing import on
+from ocpp.v16 import call as call16
 from ocpp.v16 import call_result as result16
+from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
 from websockets.exceptions import InvalidStatus
 
-from cem import access
+from cem import access, pki
 from cem.errors import CemError
-from tests.adapters.ocpp_peers import Station16, Station201, local_csms, station, until
+from tests.adapters.ocpp_peers import Station16, Station201, cloud, local_csms, station, until
 
 OLD = "the-old-password-of-S1"
 
@@ -163,3 +171,48 @@ async def test_a_1_6_station_needs_its_vendors_key(tmp_path, monkeypatch):
         with pytest.raises(CemError, match="refused ChangeConfiguration"):
             await move("S1", "ws://10.0.0.9/ocpp", key="Address", slot=2, security_profile=1)
         assert "migration_refused" in local.codes()
+
+
+def request_of(name):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return key, csr.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize("has_ca", [True, False])
+@KINDS
+async def test_the_certificate_of_a_stations_leg_is_ours_and_a_contracts_is_the_clouds(tmp_path, kind, has_ca):
+    if has_ca:
+        pki.init(tmp_path, "Yard", datetime.now(UTC))
+    given_chains = []
+
+    class Certified(kind):
+        @on("CertificateSigned")
+        def on_signed(self, certificate_chain, **_):
+            given_chains.append(certificate_chain)
+            return (result16 if kind is Keyed16 else result201).CertificateSigned(status="Accepted")
+
+    Certified.start_reading = kind.start_reading
+    calls = call16 if kind is Keyed16 else call201
+    async with (
+        cloud() as sky,
+        local_csms(upstream=sky.url, directory=tmp_path) as local,
+        station(Certified, local.address) as peer,
+    ):
+        await peer.boot()
+        key, csr = request_of("S1")
+        answer = await peer.call(calls.SignCertificate(csr=csr))
+        assert answer.status == ("Accepted" if has_ca else "Rejected")
+        if has_ca:
+            await until(lambda: "certificate_issued" in local.codes())
+            leaf, root = x509.load_pem_x509_certificates(given_chains[0].encode())
+            leaf.verify_directly_issued_by(root)
+            assert leaf.public_key() == key.public_key()
+            assert [i.identity for i in pki.listing(tmp_path)] == ["S1"]
+            await peer.call(calls.SignCertificate(csr=request_of("S2")[1]))
+            await until(lambda: "certificate_refused" in local.codes())
+        assert len(given_chains) == has_ca
+        if kind is Keyed201:
+            with pytest.raises(OcppNotImplemented):  # passed on to the cloud, which does not know it
+                await peer.call(calls.SignCertificate(csr=csr, certificate_type="V2GCertificate"), suppress=False)
