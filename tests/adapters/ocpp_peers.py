@@ -352,6 +352,10 @@ class Cloud201(ChargePoint201):
     def on_heartbeat(self):
         return result201.Heartbeat(current_time=stamp())
 
+    @on("Authorize")
+    def on_authorize(self, id_token, **_):
+        return result201.Authorize(id_token_info={"status": "Accepted" if id_token["id_token"] == "TAG" else "Unknown"})
+
     @on("StatusNotification")
     def on_status(self, **payload):
         self.book.messages.append((self.id, "StatusNotification", payload))
