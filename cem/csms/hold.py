@@ -164,13 +164,12 @@ class Hold:
             self.acked = None
         self.due = False
 
-    def wants(self, now_s: float, *, charging: bool) -> bool:
-        """Whether a live limit should be sent now."""
-        if not charging or self.target_a is None or now_s < self.retry_s:
-            return False
-        if now_s - self.setpoint_s > SETPOINT_LIFE_S:
-            return False
-        return self.due or self.sent_s is None or now_s - self.sent_s >= self.refresh_s
+    def wants(self, now_s: float) -> bool:
+        """Whether a live limit should be sent now to a transaction in progress."""
+        due = self.due or self.sent_s is None or now_s - self.sent_s >= self.refresh_s
+        return (
+            due and self.target_a is not None and now_s >= self.retry_s and now_s - self.setpoint_s <= SETPOINT_LIFE_S
+        )
 
     def sending(self, amps: float, now_s: float) -> Sent:
         """Notes that a live limit goes out: from now on it may be in force."""

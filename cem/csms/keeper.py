@@ -162,7 +162,7 @@ class Keeper:
         waiting = [
             number
             for number in self._order
-            if self.holds[number].wants(now.s, charging=self._picture.transactions.at(number) is not None)
+            if self.holds[number].wants(now.s) and self._picture.transactions.at(number) is not None
         ]
 
         def raises(number: int) -> bool:
