@@ -7,6 +7,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import random
 import ssl
 import sys
@@ -265,6 +266,7 @@ async def stations(authority: str, deflate: str) -> None:
 
 def main(words: Sequence[str]) -> None:
     what, certificate, deflate = words
+    logging.disable()  # lost connections are part of it
     uvloop.run((cloud if what == "cloud" else stations)(certificate, deflate))
 
 

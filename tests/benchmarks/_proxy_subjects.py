@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -166,6 +167,7 @@ async def ocpp_library(place: Place, size: int) -> None:
 def main(words: Sequence[str]) -> None:
     subject, folder, port, cloud, size = words
     run = {"ours": ours, "raw_relay": raw_relay, "ocpp_library": ocpp_library}[subject]
+    logging.disable()  # lost connections are part of it
     uvloop.run(run(Place(Path(folder), int(port), cloud), int(size)))
 
 
