@@ -150,8 +150,9 @@ class OcppServer:
         self._evse_links: dict[str, tuple[StationLink, int]] = {}
         for station in stations:
             evses = [evse for evse in site.evses if evse.station_id == station.id]
+            own = replace(options, end_to_end=station.cloud_profiles == "end_to_end")
             session = StationSession(
-                station.id, evses, site.nominal_voltage_v, options, lambda: str(uuid.uuid4()),
+                station.id, evses, site.nominal_voltage_v, own, lambda: str(uuid.uuid4()),
                 store.next_transaction_id, shared,
             )  # fmt: skip
             session.restore(

@@ -212,6 +212,11 @@ class StationSection(Section):
         description="What its EVSEs charge from until somebody wishes otherwise: all that limits allow, the minimum "
         "and surplus, surplus alone, or nothing. Surplus needs a meter at the root zone.",
     )
+    cloud_profiles: Literal["kept_here", "end_to_end"] = Field(
+        "kept_here",
+        description="The upstream's charging profiles: kept_here, and the station gets the lower of both limits; or end_to_end, "
+        "for one EVSE: they reach the station under a maximum of ours, which is a slower limit.",
+    )
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
     security_profile: Literal[0, 1, 2, 3] | None = Field(
         None,

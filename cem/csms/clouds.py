@@ -169,6 +169,8 @@ class Clouds:
             self._up(leg.name, refused)
             return False
         self._customer(frame, dialect)
+        if commands.deferred(frame, dialect, lambda text: self._up(leg.name, text, durable=True)):
+            return True
         answered = commands.answer(frame, dialect, uplink.ids, now)
         if answered is not None:
             text, told = answered
@@ -177,8 +179,8 @@ class Clouds:
                 uplink.tell(ask)
             return True
 
-        def done(answer: Frame | None, _now: Now) -> None:
-            commands.answered(frame, dialect, answer)
+        def done(answer: Frame | None, now: Now) -> None:
+            commands.answered(frame, dialect, uplink.ids, answer, now)
             silent = error(frame.message_id, "GenericError", "station is silent")
             if answer is not None and not leg.observes:
                 self._authorization.observed(frame, answer)
@@ -189,7 +191,7 @@ class Clouds:
         waiting = Waiting(frame.message_id, text, Priority.TELEMETRY, CALL_TIMEOUT_S, done, foreign=True)
         waiting.deadline_s = now.s + CALL_TIMEOUT_S
         if not self.station_here or self._down.waits_for(frame.message_id) or not self._down.push(waiting):
-            commands.answered(frame, dialect, None)
+            commands.answered(frame, dialect, uplink.ids, None, now)
             self._up(leg.name, error(frame.message_id, "GenericError", "station is not connected or busy"))
         return False
 

@@ -41,6 +41,11 @@ class Rung:
     stack_level: int
 
 
+END_TO_END = (Rung(Purpose.STATION_MAX, 1),)
+"""Where the cloud's own profiles reach the station: only a maximum takes the minimum with them."""
+SLOWER = 5
+"""A maximum is a flash write: it lives and is refreshed so many times slower, and raised at most once a minute."""
+RAISE_PAUSE_S = 60.0
 LADDER = (
     Rung(Purpose.TX, 1),
     Rung(Purpose.TX, 0),
@@ -73,6 +78,7 @@ class Hold:
         suspect_s: Monotonic time from which a default that is not sure counts as dropped.
         acked: The live limit in force by the station's word.
         pending: Sent, not answered; or never answered and perhaps in force.
+        raise_pause_s: Least time from one limit to a higher one.
     """
 
     evse: Evse
@@ -95,6 +101,7 @@ class Hold:
     retry_s: float = 0.0
     due: bool = False
     persisted: Grant | None = None
+    raise_pause_s: float = 0.0
 
     @property
     def target_a(self) -> float | None:
@@ -167,9 +174,10 @@ class Hold:
     def wants(self, now_s: float) -> bool:
         """Whether a live limit should be sent now to a transaction in progress."""
         due = self.due or self.sent_s is None or now_s - self.sent_s >= self.refresh_s
-        return (
-            due and self.target_a is not None and now_s >= self.retry_s and now_s - self.setpoint_s <= SETPOINT_LIFE_S
-        )
+        if not due or self.target_a is None or now_s < self.retry_s or now_s - self.setpoint_s > SETPOINT_LIFE_S:
+            return False
+        rises = self.acked is not None and self.target_a > self.acked.amps
+        return not rises or self.sent_s is None or now_s - self.sent_s >= self.raise_pause_s
 
     def sending(self, amps: float, now_s: float) -> Sent:
         """Notes that a live limit goes out: from now on it may be in force."""

@@ -8,7 +8,7 @@ from cem.core.site import Evse
 from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.frames import Frame, Kind, call
-from cem.csms.hold import LADDER, TRIES, Hold, Purpose
+from cem.csms.hold import END_TO_END, LADDER, RAISE_PAUSE_S, SLOWER, TRIES, Hold, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.picture import Picture
@@ -33,6 +33,7 @@ class Keeper:
         out: Where actions go.
         new_id: Makes message ids.
         proven: Called once the safe default is known to be in place, or known to be refused.
+        end_to_end: The cloud's own profiles reach the station: hold it by its maximum alone.
 
     Attributes:
         cleared: All profiles were cleared when the station was accepted last: it was new to us.
@@ -49,8 +50,13 @@ class Keeper:
         out: list[Action],
         new_id: Callable[[], str],
         proven: Callable[[bool], None],
+        *,
+        end_to_end: bool = False,
     ) -> None:
         self._station_id = station_id
+        if end_to_end:
+            duration_s, refresh_s = duration_s * SLOWER, refresh_s * SLOWER
+        self._end_to_end = end_to_end
         self._duration_s = duration_s
         self._lane = lane
         self._picture = picture
@@ -64,8 +70,10 @@ class Keeper:
         self._default_tries: dict[int, int] = {}
         self._default_refused: set[int] = set()
         # A maximum of the station binds all its EVSEs together, so it can stand for one EVSE's limit only where there is one.
-        ladder = LADDER if len(evses) == 1 else [r for r in LADDER if r.purpose is not Purpose.STATION_MAX]
-        self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder) for e in evses}
+        several = [r for r in LADDER if r.purpose is not Purpose.STATION_MAX]
+        ladder: Sequence[Rung] = END_TO_END if end_to_end else LADDER if len(evses) == 1 else several
+        pause_s = RAISE_PAUSE_S if end_to_end else 0.0
+        self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder, raise_pause_s=pause_s) for e in evses}
         self._order: dict[int, None] = dict.fromkeys(self.holds)
 
     def restore(self, grants: Mapping[str, Grant], *, safe_default: bool, now: Now) -> None:
@@ -202,7 +210,7 @@ class Keeper:
                 self._proven(False)
             self._out.append(News())
 
-        self._send(dialect.safe_default(number, hold.evse.fallback_a), now, done)
+        self._send(dialect.safe_default(number, hold.evse.fallback_a, maximum=self._end_to_end), now, done)
 
     def _send_live(self, dialect: Dialect, number: int, now: Now) -> None:
         hold = self.holds[number]

@@ -77,6 +77,13 @@ class ProfileStore:
             profile = replace(profile, transaction_id=running.transaction_id)
         return self._install(profile, rules)
 
+    def would_refuse(self, profile: Profile, rules: Rules) -> Refusal | None:
+        """What ``set`` would say; nothing is taken."""
+        before = self._profiles
+        refusal = self.set(profile, rules)
+        self._now(before)
+        return refusal
+
     def fits(self, profile: Profile) -> Refusal | None:
         """Whether such a profile may be set at its EVSE at all."""
         if profile.evse != 0 and profile.evse not in self._phases:

@@ -14,6 +14,7 @@ from cem.csms.clouds import Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
 from cem.csms.dialect import Ask, Dialect
+from cem.csms.end_to_end import EndToEnd
 from cem.csms.facts import Booted, ProfilesReported, ScheduleChosen
 from cem.csms.filter import Filter
 from cem.csms.frames import BadFrame, Frame, Kind, parse, result
@@ -46,6 +47,7 @@ class Options:
     Attributes:
         primary_id: Name of the upstream that decides, where there is one.
         observers: Further upstreams, with the commands that each may give.
+        end_to_end: The primary's charging profiles reach this station (mode A), which has one EVSE.
     """
 
     upstream: bool = False
@@ -59,6 +61,7 @@ class Options:
     profile_duration_s: float = 120
     profile_refresh_s: float = 40
     meter_interval_s: float = 10
+    end_to_end: bool = False
     unwanted_samples: str = "empty"
     signs: bool = False
 
@@ -101,7 +104,7 @@ class StationSession:
         self.picture = Picture(station_id, evses, nominal_v, self._out, self._started, self._ended)
         self.keeper = Keeper(
             station_id, evses, options.profile_duration_s, options.profile_refresh_s,
-            self._down, self.picture, self._out, new_id, self._proven,
+            self._down, self.picture, self._out, new_id, self._proven, end_to_end=options.end_to_end,
         )  # fmt: skip
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
         shared = shared or Shared()
@@ -134,7 +137,8 @@ class StationSession:
             self._settings, signs=options.signs,
         )  # fmt: skip
         self.smart = SmartCharging(station_id, evses, nominal_v, self.keeper, self.picture, self._out)
-        self.commands = Commands(self.smart, self.picture, self.clouds.holds)
+        end_to_end = EndToEnd(self.smart, self.keeper, self._down, new_id) if options.end_to_end else None
+        self.commands = Commands(self.smart, self.picture, self.clouds.holds, end_to_end)
 
     # -- life of the connections ------------------------------------------------------------------------------------
 

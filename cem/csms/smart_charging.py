@@ -3,7 +3,7 @@
 What the cloud set is what it is told back; our own limits are in no report, and in every composite schedule.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
@@ -26,7 +26,7 @@ from cem.csms.parsing import member, whole, words
 from cem.csms.picture import Picture
 from cem.csms.profile_reading import Rules, read_profile
 from cem.csms.profile_store import ProfileStore
-from cem.csms.profiles import EPOCH, SECOND_US, TX, CompositeAsked, Profile, Rate, Refusal, Running, Step, to_us
+from cem.csms.profiles import EPOCH, SECOND_US, TX, Clear, CompositeAsked, Profile, Rate, Refusal, Running, Step, to_us
 from cem.csms.records import Kept
 
 NAME = "profiles"
@@ -195,18 +195,33 @@ class SmartCharging:
         return result(frame.message_id, payload), told
 
     def _set(self, payload: Mapping[str, Any], dialect: Dialect, ids: Ids, now: Now) -> Refusal | None:
+        profile = self.read(payload, dialect, ids, now)
+        return profile if isinstance(profile, Refusal) else self.install(profile, dialect)
+
+    def read(self, payload: Mapping[str, Any], dialect: Dialect, ids: Ids, now: Now) -> Profile | Refusal:
+        """The profile of a SetChargingProfile, with the transaction as the station knows it."""
         where = dialect.set_profile(payload)
         if where is None:
             return Refusal("MissingParam", "it does not say where")
         profile = read_profile(where[1], where[0], dialect.rules, now.utc)
-        if isinstance(profile, Refusal):
-            return profile
-        if profile.transaction_id is not None:
+        if isinstance(profile, Profile) and profile.transaction_id is not None:
             profile = replace(profile, transaction_id=ids.local_id(profile.transaction_id))
+        return profile
+
+    def install(self, profile: Profile, dialect: Dialect) -> Refusal | None:
+        """Puts it into the books, or says why it must be refused."""
         refusal = self.profiles.set(profile, dialect.rules)
         if refusal is None:
             self._keep()
         return refusal
+
+    def forget(self, profile_ids: Collection[int]) -> None:
+        """These are cleared."""
+        before = len(self.profiles)
+        for number in profile_ids:
+            self.profiles.clear(Clear(profile_id=number))
+        if len(self.profiles) < before:
+            self._keep()
 
     def _find(self, query: ProfilesAsked) -> list[Profile]:
         if query.sources and "CSO" not in query.sources:

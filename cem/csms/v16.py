@@ -34,6 +34,8 @@ _EMPTY = {
 }  # fmt: skip
 
 
+ALWAYS = "2020-01-01T00:00:00Z"
+"""The beginning of what has no end: before any clock of a station."""
 LOOK_S = 86_400
 """How far a station's composite schedule is looked at."""
 
@@ -152,9 +154,14 @@ class V16:
             "chargingSchedule": schedule,
         }
 
-    def safe_default(self, evse: int, amps: float) -> Ask:
+    def safe_default(self, evse: int, amps: float, *, maximum: bool = False) -> Ask:
         period = [{"startPeriod": 0, "limit": tenths(amps)}]
         schedule = {"chargingRateUnit": "A", "chargingSchedulePeriod": period}
+        if maximum:
+            body = self._profile(
+                SAFE_PROFILE_ID + evse, Purpose.STATION_MAX, 0, "Absolute", {**schedule, "startSchedule": ALWAYS}
+            )
+            return "SetChargingProfile", {"connectorId": 0, "csChargingProfiles": body}
         body = self._profile(SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
         return "SetChargingProfile", {"connectorId": evse, "csChargingProfiles": body}
 

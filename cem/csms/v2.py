@@ -33,7 +33,7 @@ from cem.csms.needs import read_needs
 from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
 from cem.csms.profile_reading import RULES_21, RULES_201, chosen, tenths
 from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
-from cem.csms.v16 import LOOK_S, limits_told, period_of
+from cem.csms.v16 import ALWAYS, LOOK_S, limits_told, period_of
 
 _WORDS = {
     Purpose.TX: "TxProfile",
@@ -187,10 +187,14 @@ class V2:
             },
         }
 
-    def safe_default(self, evse: int, amps: float) -> Ask:
+    def safe_default(self, evse: int, amps: float, *, maximum: bool = False) -> Ask:
         period = [{"startPeriod": 0, "limit": tenths(amps)}]
         schedule = {"chargingRateUnit": "A", "chargingSchedulePeriod": period}
-        ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
+        if maximum:  # K01.FR.38: never relative
+            since = {**schedule, "startSchedule": ALWAYS}
+            ask = self._ask(0, SAFE_PROFILE_ID + evse, Purpose.STATION_MAX, 0, "Absolute", since)
+        else:
+            ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
         return "SetChargingProfile", ask
 
     def live_limit(

@@ -47,6 +47,10 @@ CASES = {
         [("phases: 1, rotation: L2", "phases: 1, rotation: L2, phase_switching: true")],
         "EVSE st-2/1 cannot switch between three phases and one: it has 1",
     ),
+    "profiles end to end for several": (
+        [(EVSE, "[{id: 1}, {id: 2}]\n    cloud_profiles: end_to_end")],
+        "station 'st-1' has 2 EVSEs; profiles go end to end only where there is one",
+    ),
     "output of an AC outlet": (
         [(EVSE, "[{id: 1, max_w: 11000}]")],
         "'max_w' is the output of a DC outlet; EVSE st-1/1 has no 'dc: true'",

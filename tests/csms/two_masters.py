@@ -20,6 +20,14 @@ MOVES = [
 NONSENSE = [None, 7, "x", [], {}, True, -1, {"id": None}, [{}], 1e300]
 
 
+OURS = 900_000_000
+
+
+def number(raw):
+    """The id of a profile in either version."""
+    return raw.get("id", raw.get("chargingProfileId"))
+
+
 def stock(installed, where, raw, received, version):
     """What is set after a profile was accepted."""
     key = "chargingProfileId" if version == "1.6" else "id"
@@ -43,11 +51,13 @@ def stock(installed, where, raw, received, version):
 class Station:
     """Keeps what it is sent, obeys it to the letter, answers everything at once."""
 
-    def __init__(self, version):
+    def __init__(self, version, end_to_end):
         self.version = version
+        self.end_to_end = end_to_end
         self.installed = []
         self.running = {}  # EVSE: (transaction, start)
         self.sent = {1: [], 2: []}
+        self.starting = {}  # end to end: the profile of a remote start, by EVSE
 
     def obey(self, rig):
         for _ in range(200):
@@ -63,16 +73,25 @@ class Station:
             raw = body.get("csChargingProfiles") or body["chargingProfile"]
             where = body.get("connectorId", body.get("evseId"))
             if raw["chargingProfilePurpose"] == "TxProfile":
-                if where not in self.running or str(raw["transactionId"]) != self.running[where][0]:
+                if (
+                    where not in self.running
+                    or str(raw.get("transactionId", self.running[where][0])) != self.running[where][0]
+                ):
                     return {"status": "Rejected"}
                 schedule = raw["chargingSchedule"]
                 schedule = schedule[0] if isinstance(schedule, list) else schedule
-                self.sent[where].append(schedule["chargingSchedulePeriod"][0]["limit"])
+                if number(raw) >= OURS:
+                    self.sent[where].append(schedule["chargingSchedulePeriod"][0]["limit"])
             self.installed = stock(self.installed, where, raw, now, self.version)
         elif message[2] == "ClearChargingProfile":
-            self.installed = []
+            which = body.get("id", body.get("chargingProfileId"))
+            assert not self.end_to_end or which is not None or not self.running
+            assert which is None or which < OURS
+            self.installed = [(e, p, r) for e, p, r in self.installed if which not in {None, number(p)}]
         elif message[2] in {"RemoteStartTransaction", "RequestStartTransaction"}:
-            assert "chargingProfile" not in body
+            assert ("chargingProfile" in body) is self.end_to_end
+            if self.end_to_end:
+                self.starting[body.get("connectorId", body.get("evseId"))] = body["chargingProfile"], now
         elif message[2] == "GetChargingProfiles":
             return {"status": "NoProfiles"}
         elif message[2] == "GetCompositeSchedule":
@@ -87,6 +106,12 @@ class Station:
         world.installed = self.installed
         limit = world.limit(at, "A")
         return 32.0 if limit is None else min(32.0, float(min(limit)))
+
+    def began(self, where, tx, at):
+        self.running[where] = tx, at
+        raw, received = self.starting.pop(where, (None, None))
+        if raw is not None:
+            self.installed = stock(self.installed, where, raw | {"transactionId": tx}, received, self.version)
 
     def ended(self, where):
         self.running.pop(where)
@@ -112,10 +137,13 @@ class Cloud:
         world.installed = self.books
         return world.limit(at, unit)
 
-    def ask(self, rig, action, payload):
+    def ask(self, rig, action, payload, station=None):
         self.count += 1
         name = f"c{self.count}"
         rig.cloud(2, name, action, payload)
+        if station is not None:  # end to end it is the one to answer
+            self.answer(rig)
+            station.obey(rig)
         return name, next((m for m in rig.up if m[0] in {3, 4} and m[1] == name), None)
 
     def answer(self, rig):
@@ -138,10 +166,12 @@ class Cloud:
 class Match:
     """One run of them against each other."""
 
-    def __init__(self, version, rng):
+    def __init__(self, version, rng, *, end_to_end=False):
         self.version, self.rng = version, rng
-        self.rig = Rig(version, upstream=True, evses=(evse(1, phases=3), evse(2, phases=1)))
-        self.station, self.cloud = Station(version), Cloud(version)
+        self.evses = [1] if end_to_end else [1, 2]
+        built = tuple(evse(n, phases=WIRED[n]) for n in self.evses)
+        self.rig = Rig(version, upstream=True, evses=built, options={"end_to_end": end_to_end})
+        self.station, self.cloud = Station(version, end_to_end), Cloud(version)
         self.setpoint = {1: 32.0, 2: 32.0}
         self.count = 0
         self.checks = 0
@@ -201,7 +231,8 @@ class Match:
 
     def take(self, where, raw):
         keys = ("connectorId", "csChargingProfiles") if self.version == "1.6" else ("evseId", "chargingProfile")
-        name, answer = self.cloud.ask(self.rig, "SetChargingProfile", dict(zip(keys, (where, raw), strict=True)))
+        body = dict(zip(keys, (where, raw), strict=True))
+        name, answer = self.cloud.ask(self.rig, "SetChargingProfile", body, self.station)
         assert answer is not None, name
         if answer[2]["status"] == "Accepted":
             if raw["chargingProfilePurpose"] == "TxProfile":
@@ -231,7 +262,7 @@ class Match:
             )
 
         left = [(e, p, r) for e, p, r in self.cloud.books if not goes(e, p)]
-        _, answer = self.cloud.ask(self.rig, "ClearChargingProfile", body)
+        _, answer = self.cloud.ask(self.rig, "ClearChargingProfile", body, self.station)
         assert answer[2]["status"] == ("Accepted" if len(left) < len(self.cloud.books) else "Unknown")
         self.cloud.books = left
 
@@ -268,7 +299,7 @@ class Match:
         )
 
     def remote_start(self):
-        where = self.rng.choice([1, 2])
+        where = self.rng.choice(self.evses)
         if where in self.station.running or where in self.cloud.waiting:
             return
         raw = profile(self.rng, self.version, 20 + where, "TxProfile", "1")
@@ -291,12 +322,12 @@ class Match:
         self.cloud.waiting[where] = (raw, self.count, self.rig.at_s, self.now)
 
     def zone(self):
-        where = self.rng.choice([1, 2])
+        where = self.rng.choice(self.evses)
         self.setpoint[where] = self.rng.choice(SETPOINTS)
         self.rig.set_limit(self.setpoint[where], where)
 
     def start(self):
-        where = self.rng.choice([1, 2])
+        where = self.rng.choice(self.evses)
         if where in self.station.running:
             return
         self.rig.set_limit(self.setpoint[where], where)
@@ -319,13 +350,13 @@ class Match:
             }  # fmt: skip
             self.rig.text(json.dumps([2, f"st{self.count}", "TransactionEvent", body]))
             self.cloud.answer(self.rig)
-        self.station.running[where] = (tx, self.now)
+        self.station.began(where, tx, self.now)
         if waiting is not None and self.rig.at_s - waiting[2] < 900:
             raw = waiting[0] | {"transactionId": int(tx) if self.version == "1.6" else tx}
             self.cloud.books = stock(self.cloud.books, where, raw, waiting[3], self.version)
 
     def stop(self):
-        where = self.rng.choice([1, 2])
+        where = self.rng.choice(self.evses)
         if where not in self.station.running:
             return
         tx, _ = self.station.running[where]
@@ -367,7 +398,7 @@ class Match:
             true = [(e, p) for e, p, _ in self.cloud.books]
             told, true = (sorted(found, key=lambda x: x[1]["id"]) for found in (told, true))
             assert told == true
-        where, unit = self.rng.choice([1, 2]), self.rng.choice("AW")
+        where, unit = self.rng.choice(self.evses), self.rng.choice("AW")
         key, member = ("connectorId", "chargingSchedule") if self.version == "1.6" else ("evseId", "schedule")
         length = self.rng.choice([60, 900, 90_000])
         _, answer = self.cloud.ask(
@@ -401,5 +432,5 @@ class Match:
         self.settle()
         self.rig = self.rig.again(seconds=1)
         self.connect()
-        for where in (1, 2):
+        for where in self.evses:
             self.rig.set_limit(self.setpoint[where], where)

@@ -33,6 +33,17 @@ def phases_can_be_switched(draft: Draft) -> Iterator[Finding]:
                 )
 
 
+def profiles_end_to_end(draft: Draft) -> Iterator[Finding]:
+    """A station's maximum binds its EVSEs together, so it can hold no single one of several."""
+    for i, station in draft.stations:
+        if station.cloud_profiles == "end_to_end" and len(station.evses) > 1:
+            yield Finding(
+                ("stations", i, "cloud_profiles"),
+                f"station '{station.id}' has {len(station.evses)} EVSEs; profiles go end to end only where there is one. "
+                "Leave it at kept_here",
+            )
+
+
 def outlets(draft: Draft) -> Iterator[Finding]:
     for i, station in draft.stations:
         for k, evse in enumerate(station.evses):
@@ -55,4 +66,4 @@ def surplus_thresholds(draft: Draft) -> Iterator[Finding]:
     )
 
 
-RULES = (surplus_can_be_measured, phases_can_be_switched, outlets, surplus_thresholds)
+RULES = (surplus_can_be_measured, phases_can_be_switched, profiles_end_to_end, outlets, surplus_thresholds)
