@@ -59,11 +59,12 @@ async def cloud(certificate: str, deflate: str) -> None:
     options: dict[str, Any] = {"compression": compression, "ping_interval": None, "close_timeout": 1}
     async with serve(talk, "127.0.0.1", 0, ssl=tls, subprotocols=[SUBPROTOCOL], backlog=1000, **options) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
-        async for _ in _lines():
+        async for _ in lines():
             print(connections, flush=True)
 
 
-async def _lines() -> Any:
+async def lines() -> Any:
+    """The commands on our input, until whoever started us is gone."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
@@ -247,7 +248,7 @@ async def stations(authority: str, deflate: str) -> None:
     """Carries out commands."""
     tls = ssl.create_default_context(cafile=authority or None)
     fleets: dict[str, Fleet] = {}
-    async for line in _lines():
+    async for line in lines():
         do, which, *words = json.loads(line)
         if do == "connect":
             url, size, a_second = words

@@ -5,9 +5,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cem.config.models import StationSection
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.memory import settle
 from cem.store import Store
-from tests.benchmarks._proxy_peers import PASSWORD, name
+from tests.benchmarks._proxy_peers import PASSWORD, lines, name
 from tests.benchmarks._proxy_traffic import SUBPROTOCOL
 
 ocpp.messages.ASYNC_VALIDATION = False  # a thread for each message would only cost more
@@ -164,11 +165,19 @@ async def ocpp_library(place: Place, size: int) -> None:
         await asyncio.Event().wait()
 
 
+async def _until_nobody_asks(subject: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(subject)
+        async for _ in lines():
+            pass
+        os._exit(0)  # whoever started us is gone
+
+
 def main(words: Sequence[str]) -> None:
     subject, folder, port, cloud, size = words
     run = {"ours": ours, "raw_relay": raw_relay, "ocpp_library": ocpp_library}[subject]
     logging.disable()  # lost connections are part of it
-    uvloop.run(run(Place(Path(folder), int(port), cloud), int(size)))
+    uvloop.run(_until_nobody_asks(run(Place(Path(folder), int(port), cloud), int(size))))
 
 
 if __name__ == "__main__":
