@@ -13,6 +13,7 @@ from cem.core.site import (
     Evse,
     Meter,
     Mode,
+    Policy,
     Protection,
     Resource,
     ResourceKind,
@@ -51,6 +52,7 @@ def build_site(file: SiteFile) -> Site:
         time_zone=ZoneInfo(file.site.time_zone),
         unbalance_a=grid.unbalance_a,
         least_load_w=_least_load_w(file),
+        policy=Policy(file.control.policy),
     )
 
 
@@ -164,6 +166,7 @@ def _evse(evse: EvseSection, station: StationSection, site_phases: int) -> Evse:
         phase_switching=evse.phase_switching,
         efficiency=evse.efficiency if evse.dc else None,
         discharge_a=evse.discharge_a,
+        step_a=evse.step_a,
     )
 
 

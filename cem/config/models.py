@@ -192,6 +192,9 @@ class EvseSection(Section):
     efficiency: float = Field(0.94, gt=0.5, le=1, description="Of a DC outlet: output over AC input.")
     max_w: PowerW | None = Field(None, description="Of a DC outlet: its most output; lowers max_a.")
     discharge_a: CurrentA = Field(0, description="Most current per phase that a car may feed back; 0: none does.")
+    step_a: float = Field(
+        1, gt=0, le=16, description="Steps it can be set in: 8 where it takes 8, 16, 24 and 32 A alone."
+    )
 
 
 class StationSection(Section):
@@ -304,6 +307,10 @@ class Control(Section):
     )
     reaction_s: float = Field(
         10.0, ge=1, le=120, description="A cut counts as obeyed after this where the EVSE is not measured."
+    )
+    policy: Literal["fair", "throughput"] = Field(
+        "fair",
+        description="What room there is goes to all by weight and urgency, or where it makes the most energy now.",
     )
     surplus: Surplus = Field(Surplus(), description="When cars in mode surplus start and stop.")
     battery: BatteryControl = Field(BatteryControl(), description="What batteries do beside the cars.")

@@ -49,6 +49,8 @@ class Request:
         running: It draws current already, so it comes before those that would start.
         urgency: Smaller is served first (laxity).
         waiting_s: Longer is served first.
+        had_a: What it has now; only the throughput policy looks, and moves nobody for little.
+        waits: It starts only with what others leave; ``policy.share_by`` sees to it.
         needed_a: What each needs to be full in time, 0 or more: within a class these are met first, in proportion,
             and only what is left is shared by weight; ``None`` shares all by weight.
         fixed_a: Draw per phase that counts whatever is decided, of EVSEs beyond our reach; may be negative.
@@ -65,6 +67,8 @@ class Request:
     running: Bools | None = None
     urgency: Floats | None = None
     waiting_s: Floats | None = None
+    had_a: Floats | None = None
+    waits: Bools | None = None
     needed_a: Floats | None = None
     fixed_a: Floats | None = None
 

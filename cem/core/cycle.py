@@ -23,7 +23,7 @@ RECONNECT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything about the site that does not change, flattened once for ``decide``."""
+    """Everything about the site that does not change, flattened once for ``decide``; ``step_a`` is None for 1 A."""
 
     site: Site
     zones: ZonePlan
@@ -33,6 +33,7 @@ class Plan:
     max_a: Floats
     weight: Floats
     priority: Ints
+    step_a: Floats | None
 
     @classmethod
     def of(cls, site: Site, timings: Timings) -> Self:
@@ -48,6 +49,7 @@ class Plan:
             np.array([e.max_a for e in evses], dtype=np.float64),
             np.array([e.weight for e in evses], dtype=np.float64),
             np.array([e.priority for e in evses], dtype=np.int64),
+            None if all(e.step_a == 1 for e in evses) else np.array([e.step_a for e in evses], dtype=np.float64),
         )
 
 

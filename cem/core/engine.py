@@ -9,19 +9,23 @@ import numpy as np
 
 from cem.core import commitment, phases, rotation
 from cem.core.allocation import Request, Shares, raise_within
-from cem.core.asks import who_asks
+from cem.core.asks import Asks, who_asks
 from cem.core.commitment import Commitment
 from cem.core.cycle import Decision, EngineMemory, Plan
 from cem.core.explain import in_line, reasons
 from cem.core.headroom import Draws, zone_limits
 from cem.core.modes import spare
 from cem.core.observe import or_zero
+from cem.core.policy import share_by
 from cem.core.reasons import Reason
 from cem.core.recount import explained
+from cem.core.site import Policy
 from cem.core.state import SiteState
+from cem.core.steps import Steps
 from cem.core.supply import bound_resources, choose_phases, supply
 from cem.core.topology import NO_ROW, UNRESOLVED_A, Bools, Floats, Topology, crowded_row
 from cem.core.unbalance import share_balanced
+from cem.core.urgency import Urgency, can_wait
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
 
@@ -60,9 +64,12 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     room_a = _resolved(room_a, held_a)
     running = memory.setpoint_a > 0
     spare_s = spare(state.evses, asks.most_a, counted.n_phases, now_s)
+    urgency = Urgency.of(state.evses, asks.most_a, counted.n_phases, now_s)
+    weight, waits = _pressing(plan, asks, running, urgency)
+    resting = asks.why == Reason.MINIMUM_OFF_TIME
     contest = rotation.Contest(
-        wants=asks.wants,
-        resting=asks.why == Reason.MINIMUM_OFF_TIME,
+        wants=asks.wants if waits is None else asks.wants & ~waits,
+        resting=resting if waits is None else resting & ~waits,
         running=running,
         min_a=plan.min_a,
         priority=plan.priority,
@@ -75,22 +82,26 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     queue, turns = rotation.take_turns(counted.wired, contest, memory.turns, free_a, now_s, timings)
     if np.count_nonzero(queue.makes_way):
         asks = replace(asks, wants=asks.wants & ~queue.makes_way)
+    request = Request(
+        wants=asks.wants,
+        min_a=plan.min_a,
+        max_a=asks.most_a,
+        phases=counted.phases,
+        n_phases=counted.n_phases,
+        weight=weight,
+        priority=plan.priority,
+        step_a=plan.step_a,
+        running=queue.holds,
+        waiting_s=-queue.rank.astype(np.float64),
+        had_a=memory.setpoint_a,
+        waits=waits,
+        fixed_a=asks.fixed_a,
+    )
     shares = share_balanced(
+        lambda cap: share_by(plan.site.policy, counted, request, cap, timings.start_margin_a),
         counted,
-        Request(
-            wants=asks.wants,
-            min_a=plan.min_a,
-            max_a=asks.most_a,
-            phases=counted.phases,
-            n_phases=counted.n_phases,
-            weight=plan.weight,
-            priority=plan.priority,
-            running=queue.holds,
-            waiting_s=-queue.rank.astype(np.float64),
-            fixed_a=asks.fixed_a,
-        ),
+        asks.fixed_a,
         room_a,
-        timings.start_margin_a,
         plan.zones.unbalance_scope,
         envelopes.balance,
     )
@@ -155,6 +166,21 @@ def _resolved(room_a: Floats, held_a: Floats) -> Floats:
     return np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, held_a))
 
 
+def _pressing(plan: Plan, asks: Asks, running: Bools, urgency: Urgency | None) -> tuple[Floats, Bools | None]:
+    """By the session targets: weight of each share, and who can wait until others have all they want."""
+    if urgency is None:
+        return plan.weight, None
+    waits = can_wait(
+        urgency.needed_a,
+        wants=asks.wants,
+        running=running,
+        min_a=plan.min_a,
+        most_a=asks.most_a,
+        priority=plan.priority,
+    )
+    return plan.weight * (urgency.weight if plan.site.policy is Policy.FAIR else urgency.worth), waits
+
+
 def _let_run(
     plan: Plan, state: SiteState, committed: Commitment, counted: Topology, room_a: Floats, setpoint: Floats
 ) -> Bools:
@@ -200,13 +226,14 @@ def _may_send(
     start = np.minimum(had, target)
     if not np.count_nonzero(target > had):
         return start, start
-    step_a = max(timings.raise_rate_a_per_s * timings.raise_interval_s, 1.0)
+    step_a = timings.raise_rate_a_per_s * timings.raise_interval_s
+    steps = Steps.of(plan.step_a, plan.topology.n)
     # one command at a time: none before the EV had its own time to follow the last (fault S6)
     window_s = np.fmax(memory.committed.reaction_s, timings.raise_interval_s)
     settled = now_s - np.maximum(memory.raised_s, memory.committed.changed_s) >= window_s
     worth = (target - had >= WORTH_A) | (target >= most_a) | (had == 0) | (now_s - wish_s >= STOOD_S)
     may_rise = (target > had) & worth & (settled | (had == 0))
-    ceiling = np.maximum(start + step_a, plan.min_a)
+    ceiling = np.maximum(steps.down(start + np.maximum(step_a, steps.unit_a)), plan.min_a)
     allowed = np.where(may_rise, np.minimum(target, ceiling), start)
     setpoint = raise_within(
         counted,
@@ -219,5 +246,6 @@ def _may_send(
         n_phases=counted.n_phases,
         weight=plan.weight,
         priority=plan.priority,
+        step_a=plan.step_a,
     )
     return setpoint, allowed

@@ -28,6 +28,15 @@ class Mode(Enum):
     """Nothing."""
 
 
+class Policy(Enum):
+    """By what the room there is gets shared."""
+
+    FAIR = "fair"
+    """Max-min by weight and urgency."""
+    THROUGHPUT = "throughput"
+    """The most energy now."""
+
+
 @dataclass(frozen=True, slots=True)
 class SurplusRules:
     """When an EVSE in mode ``surplus`` starts and stops.
@@ -144,6 +153,7 @@ class Evse:
         phase_switching: Its station can charge on one phase instead of three, on command.
         efficiency: A DC outlet's output over its AC input; ``None`` for AC. Currents are always those of the AC side.
         discharge_a: Most current per phase that an EV may feed back through it, a magnitude; 0: it never does.
+        step_a: Steps it can be set in.
     """
 
     evse_id: str
@@ -161,6 +171,7 @@ class Evse:
     phase_switching: bool = False
     efficiency: float | None = None
     discharge_a: float = 0.0
+    step_a: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +227,7 @@ class Site:
         time_zone: The clock they follow.
         unbalance_a: Most difference between two phases at the connection (VDE-AR-N 4100: 20 A); ``None``: any.
         least_load_w: What the DSO must leave to controllable load (§ 14a EnWG); a lower limit is obeyed and told.
+        policy: By what the room is shared among the EVSEs.
     """
 
     name: str
@@ -232,6 +244,7 @@ class Site:
     time_zone: tzinfo = UTC
     unbalance_a: float | None = None
     least_load_w: float | None = None
+    policy: Policy = Policy.FAIR
 
     @property
     def root(self) -> Zone:

@@ -8,12 +8,13 @@ takes it away, the ceiling is lowered and the shares are made anew.
 It is a rule of the grid's, no fuse: where the meter is lost, our own cars alone keep to the allowed difference.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from cem.core.allocation import Request, Shares, share
+from cem.core.allocation import Shares
 from cem.core.observe import Seen, Wiring, highest_phase
 from cem.core.topology import EPS_A, SUM, Bools, Floats, Topology, uses
 
@@ -95,28 +96,32 @@ def weigh(topology: Topology, scope: int, uneven: Bools) -> Topology:
 
 
 def share_balanced(
-    topology: Topology, request: Request, cap: Floats, start_margin_a: float, scope: int | None, balance: Balance | None
+    share: Callable[[Floats], Shares],
+    topology: Topology,
+    fixed_a: Floats,
+    cap: Floats,
+    scope: int | None,
+    balance: Balance | None,
 ) -> Shares:
-    """``share``, and anew with lower ceilings as long as it takes away what held another phase up.
+    """Share, and anew with lower ceilings as long as it takes away what held another phase up.
 
     Args:
+        share: Makes the shares from the room in each row.
         topology: With the unbalance's rows weighed.
-        request: What the EVSEs ask for.
+        fixed_a: ``(n,)`` what counts whatever is decided.
         cap: Room in each row.
-        start_margin_a: As for ``share``.
         scope: The unbalance's; ``None`` where none is stated.
         balance: Of this cycle.
     """
-    shares = share(topology, request, cap, start_margin_a)
+    shares = share(cap)
     if scope is None or balance is None:
         return shares
     rows = slice(4 * scope, 4 * scope + SUM)
-    fixed_a = np.zeros(topology.n) if request.fixed_a is None else request.fixed_a
     for last in (False, False, False, True):
         current_a = np.zeros(topology.n) if last else shares.current_a + fixed_a
         lowered = cap.copy()
         lowered[rows] = np.maximum(0.0, cap[rows] - balance.lowered_by(current_a))
         if np.all(topology.wired.load(shares.current_a + fixed_a)[rows] <= lowered[rows] + EPS_A):
             break
-        shares = share(topology, request, lowered, start_margin_a)
+        shares = share(lowered)
     return shares

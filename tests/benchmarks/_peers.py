@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,18 +57,24 @@ class Stay:
 
 
 def recorded(garage: str, first: datetime, end: datetime) -> list[Stay]:
-    """Sessions that began from ``first`` to ``end`` at ``caltech`` or ``jpl``, May to August 2019, by arrival."""
+    """Sessions that began from ``first`` to ``end`` at ``caltech`` or ``jpl``, by arrival."""
     peers_python()
-    file = next((PEERS / "lib").glob("python3*")) / "site-packages" / DATA / garage / "2019-05-01 2019-08-31.csv.gz"
-    with gzip.open(file, "rt", encoding="utf-8") as rows:
-        stays = [
-            Stay(
-                row["station_id"],
-                datetime.fromisoformat(row["arrival"]),
-                datetime.fromisoformat(row["departure"]),
-                float(row["delivered_energy (kWh)"]),
-                float(row["requested_energy (kWh)"]),
-            )
-            for row in csv.DictReader(rows)
-        ]
+    folder = next((PEERS / "lib").glob("python3*")) / "site-packages" / DATA / garage
+    stays: list[Stay] = []
+    for file in sorted(folder.glob("*.csv.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as rows:
+            stays += _read(rows)
     return sorted((stay for stay in stays if first <= stay.came < end), key=lambda stay: stay.came)
+
+
+def _read(rows: Iterable[str]) -> list[Stay]:
+    return [
+        Stay(
+            row["station_id"],
+            datetime.fromisoformat(row["arrival"]),
+            datetime.fromisoformat(row["departure"]),
+            float(row["delivered_energy (kWh)"]),
+            float(row["requested_energy (kWh)"]),
+        )
+        for row in csv.DictReader(rows)
+    ]

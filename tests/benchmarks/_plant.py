@@ -16,7 +16,7 @@ from tests.benchmarks._peers import Stay
 
 PERIODS_PER_HOUR = 12
 DONE_A = 1e-6  # amp-periods
-WHOLE = 0.999
+WHOLE, STRICTLY_WHOLE = 0.99, 0.999
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ class Outcome:
 
     Attributes:
         energy: Delivered of all that was wanted.
-        whole: Sessions that got all they wanted, to 0.1 %.
+        whole: Sessions served whole: 99 % of what they wanted, or short of no more than one step of the pilot for one
+            period.
+        strict: Sessions that got 99.9 %.
         nearly: Sessions short of less than one period at the minimum, where the peers end a session.
         wait_min: Mean time from arrival to first current; to departure for those who never got any.
         p5: 5th percentile.
@@ -151,6 +153,7 @@ class Outcome:
 
     energy: float
     whole: float
+    strict: float
     nearly: float
     wait_min: float
     p5: float
@@ -158,8 +161,8 @@ class Outcome:
     pauses: float
 
 
-def judge(sessions: Sessions, draws: np.ndarray, min_a: np.ndarray) -> Outcome:
-    """What the draws mean for the cars.
+def judge(sessions: Sessions, draws: np.ndarray, min_a: np.ndarray, step_a: np.ndarray) -> Outcome:
+    """What the draws mean for the cars; least current and steps of each EVSE are given.
 
     A pause is a stop of a car that still wants more than one period at its minimum.
     """
@@ -174,11 +177,12 @@ def judge(sessions: Sessions, draws: np.ndarray, min_a: np.ndarray) -> Outcome:
         wait[s] = np.argmax(flowing) if flowing.any() else b - a
         stops = flowing[:-1] & ~flowing[1:] & (sessions.want[s] - taken[:-1] >= min_a[i])
         pauses += int(stops.sum())
-    ratio = got / sessions.want
+    ratio, short = got / sessions.want, sessions.want - got
     return Outcome(
         energy=100 * float((ratio * sessions.kwh).sum() / sessions.kwh.sum()),
-        whole=100 * float(np.mean(ratio >= WHOLE)),
-        nearly=100 * float(np.mean(sessions.want - got < min_a[sessions.evse])),
+        whole=100 * float(np.mean((ratio >= WHOLE) | (short <= step_a[sessions.evse] + DONE_A))),
+        strict=100 * float(np.mean(ratio >= STRICTLY_WHOLE)),
+        nearly=100 * float(np.mean(short < min_a[sessions.evse])),
         wait_min=60 / PERIODS_PER_HOUR * float(wait.mean()),
         p5=100 * float(np.percentile(ratio, 5)),
         jain=float(ratio.sum() ** 2 / (ratio.size * (ratio**2).sum())),
@@ -193,6 +197,7 @@ def print_table(title: str, lines: list[tuple[str, str, Outcome | float]]) -> No
         "policy",
         "energy %",
         "whole %",
+        "99.9 %",
         "nearly %",
         "first current min",
         "5th pct. %",
@@ -213,6 +218,7 @@ def print_table(title: str, lines: list[tuple[str, str, Outcome | float]]) -> No
             name,
             f"{outcome.energy:.1f}",
             f"{outcome.whole:.0f}",
+            f"{outcome.strict:.0f}",
             f"{outcome.nearly:.0f}",
             f"{outcome.wait_min:.0f}",
             f"{outcome.p5:.0f}",

@@ -1,15 +1,18 @@
-"""Urgency and the throughput policy: what each promises, on small sites."""
+"""The two policies: what each promises, on small sites, from the function that the running controller calls."""
 
 import numpy as np
 import pytest
 
 from cem.core.allocation import Request, feasible, share
-from cem.core.policy import Urgency, due, laxity, needed_rate, share_by_urgency, urgency
-from cem.core.site import Evse, Protection, Site, Zone
-from cem.core.throughput import Throughput
+from cem.core.policy import share_by
+from cem.core.site import Evse, Policy, Protection, Site, Zone
+from cem.core.state import EvseState
 from cem.core.topology import Topology, flatten
+from cem.core.units import LOWEST_V
+from cem.core.urgency import MET_WEIGHT, Urgency, can_wait
 
 THREE, ONE = (0, 1, 2), (0,)
+FAIR, THROUGHPUT = Policy
 
 
 def site(*rotations: tuple[int, ...]) -> Topology:
@@ -36,66 +39,88 @@ def cap_of(grid_a: float) -> np.ndarray:
     return np.array([grid_a, grid_a, grid_a, np.inf])
 
 
-def test_needed_rate_and_laxity():
-    remaining = np.array([16.0, 16.0, 100.0, np.nan, 16.0, 16.0, -1.0])
-    hours = np.array([2.0, 1.0, 1.0, 4.0, np.nan, 0.0, 2.0])
-    most = np.full(7, 32.0)
-    assert needed_rate(remaining, hours, most).tolist() == [8.0, 16.0, 32.0, 32.0, 32.0, 32.0, 0.0]
-    assert laxity(remaining, hours, most).tolist() == [1.5, 0.5, 1 - 100 / 32, np.inf, np.inf, -0.5, 2.0]
+def car(needed_ah: float | None, hours: float | None) -> EvseState:
+    """On one phase, at noon."""
+    return EvseState(
+        "s/1",
+        online=True,
+        connected=True,
+        charging=True,
+        in_force_a=0.0,
+        needed_wh=None if needed_ah is None else needed_ah * LOWEST_V,
+        departure_s=None if hours is None else 1000.0 + 3600.0 * hours,
+    )
 
 
-def test_hurry_and_little_weigh_more_and_unknown_is_ordinary():
-    remaining = np.array([16.0, 16.0, 8.0, 24.0, np.nan, 24.0])
-    hours = np.array([0.5, 10.5, 10.25, 1.5, 3.0, np.nan])
-    weight = urgency(remaining, hours, np.full(6, 32.0)).weight
-    assert weight.tolist() == pytest.approx([1 / (0.25 * 0.75), 1 / (10.25 * 0.75), 1 / (10.25 * 0.5), 1.0, 1.0, 1.0])
+def urgency_of(*cars: EvseState) -> Urgency | None:
+    return Urgency.of(cars, np.full(len(cars), 32.0), np.ones(len(cars)), 1000.0)
+
+
+def test_the_needed_rate_follows_from_target_and_departure():
+    found = urgency_of(car(16, 2), car(16, 1), car(100, 1), car(None, 4), car(16, None), car(16, 0), car(0, 2))
+    assert found is not None
+    assert found.needed_a.tolist() == pytest.approx([8.0, 16.0, 32.0, 32.0, 32.0, 32.0, 0.0])
+    assert urgency_of(car(None, 1), car(16, None)) is None
+
+
+def test_hurry_and_little_weigh_more_unknown_is_ordinary_and_what_was_not_asked_for_comes_last():
+    found = urgency_of(car(16, 0.5), car(16, 10.5), car(8, 10.25), car(24, 1.5), car(None, 3), car(0, 0.1))
+    assert found is not None
+    weight = [1 / (0.25**2 * 0.75), 1 / (10.25**2 * 0.75), 1 / (10.25**2 * 0.5), 1.0, 1.0, MET_WEIGHT]
+    assert found.weight.tolist() == pytest.approx(weight)
+    assert found.worth.tolist() == pytest.approx([2.0, 1 + np.exp(-5), 1 + np.exp(-5), 1 + np.exp(-3 / 8), 1.0, 1.0])
 
 
 def test_a_car_with_time_waits_while_others_can_use_the_room_then_gets_what_is_left():
     topology = site(ONE, ONE)
-    given = {"running": np.array([True, False])}
-    needed, lax = np.array([20.0, 2.0]), np.array([0.1, 20.0])
-    scarce = share_by_urgency(
-        topology, request(topology, **given), cap_of(32.0), Urgency(needed, lax, 1 / (0.25 + np.maximum(lax, 0)))
-    )
-    assert scarce.current_a.tolist() == [32.0, 0.0]
-    assert scarce.lacking[1] == topology.row("grid", "L1")
-    ample = share_by_urgency(
-        topology, request(topology, **given), cap_of(40.0), Urgency(needed, lax, 1 / (0.25 + np.maximum(lax, 0)))
-    )
-    assert ample.current_a.tolist() == [32.0, 8.0]
-    assert ample.admitted.all()
+    asked = request(topology, running=np.array([True, False]), waits=np.array([False, True]))
+    for policy in Policy:
+        scarce = share_by(policy, topology, asked, cap_of(32.0))
+        assert scarce.current_a.tolist() == [32.0, 0.0]
+        assert scarce.lacking[1] == topology.row("grid", "L1")
+        ample = share_by(policy, topology, asked, cap_of(40.0))
+        assert ample.current_a.tolist() == [32.0, 8.0]
+        assert ample.admitted.all()
 
 
-def test_a_car_that_needs_it_starts_at_the_others_cost_and_a_running_one_is_kept():
-    topology = site(ONE, ONE, ONE)
-    given = {"running": np.array([True, True, False])}
-    needed, lax = np.array([1.0, 1.0, 30.0]), np.array([9.0, 9.0, 0.0])
-    got = share_by_urgency(
-        topology, request(topology, **given), cap_of(32.0), Urgency(needed, lax, 1 / (0.25 + np.maximum(lax, 0)))
-    ).current_a
-    assert got.tolist() == [6.0, 6.0, 20.0]
-    assert due(request(topology, **given), needed).all()
+def test_who_needs_it_now_runs_already_or_is_of_a_higher_class_does_not_wait():
+    need, no = np.array([2.0, 13.4, 13.5, 2.0, 2.0]), np.zeros(5, dtype=bool)
+    given = {"wants": ~no, "min_a": np.full(5, 6.0), "most_a": np.full(5, 32.0)}
+    running = np.array([False, False, False, True, False])
+    same = can_wait(need, running=running, priority=np.zeros(5, dtype=int), **given)
+    assert same.tolist() == [True, True, False, False, True]
+    higher = can_wait(need, running=running, priority=np.array([0, 0, 0, 0, 1]), **given)
+    assert higher.tolist() == [True, True, False, False, False]
 
 
 def test_throughput_prefers_what_yields_more_and_pauses_nobody():
     # One ampere of the three-phase car is three; but the single-phase car runs and keeps its minimum.
     topology = site(THREE, ONE)
     asked = request(topology, running=np.array([True, True]))
-    got = Throughput(topology).share(asked, cap_of(32.0), Urgency(np.full(2, 16.0), np.full(2, 5.0), np.ones(2)))
-    assert got.current_a.tolist() == [26.0, 6.0]
-    late = request(topology, running=np.array([False, False]), max_a=np.array([32.0, 32.0]))
-    got = Throughput(topology).share(late, cap_of(32.0), Urgency(np.full(2, 16.0), np.full(2, 5.0), np.ones(2)))
-    assert got.current_a.tolist() == [32.0, 0.0]
+    assert share_by(THROUGHPUT, topology, asked, cap_of(32.0)).current_a.tolist() == [26.0, 6.0]
+    late = request(topology, running=np.array([False, False]))
+    assert share_by(THROUGHPUT, topology, late, cap_of(32.0)).current_a.tolist() == [32.0, 0.0]
+
+
+def test_throughput_serves_the_higher_class_first():
+    topology = site(THREE, ONE)
+    asked = request(topology, running=np.array([True, True]), priority=np.array([0, 1]))
+    assert share_by(THROUGHPUT, topology, asked, cap_of(32.0)).current_a.tolist() == [6.0, 26.0]
+
+
+def test_throughput_moves_nobody_for_little():
+    topology = site(ONE, ONE)
+    had = np.array([20.0, 12.0])
+    for worth, becomes in ((1.03, [20.0, 12.0]), (1.10, [6.0, 26.0])):
+        asked = request(topology, running=np.ones(2, dtype=bool), weight=np.array([1.0, worth]), had_a=had)
+        assert share_by(THROUGHPUT, topology, asked, cap_of(32.0)).current_a.tolist() == becomes
 
 
 def test_throughput_when_even_the_minima_do_not_fit():
     topology = site(ONE, ONE)
     asked = request(topology, running=np.ones(2, dtype=bool), urgency=np.array([2.0, 1.0]))
-    got = Throughput(topology).share(asked, cap_of(7.0), Urgency(np.full(2, 30.0), np.zeros(2), np.ones(2)))
-    assert got.current_a.tolist() == [0.0, 7.0]
-    nobody = Throughput(topology).share(asked, cap_of(-3.0), Urgency(np.full(2, 30.0), np.zeros(2), np.ones(2)))
-    assert nobody.current_a.tolist() == [0.0, 0.0]
+    assert share_by(THROUGHPUT, topology, asked, cap_of(7.0)).current_a.tolist() == [0.0, 7.0]
+    assert share_by(THROUGHPUT, topology, asked, cap_of(-3.0)).current_a.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -105,22 +130,24 @@ def test_both_policies_on_random_sites(seed: int):
     n = topology.n
     running = rng.random(n) < 0.4
     step = rng.choice([1.0, 8.0, 0.0], n)
+    wants = rng.random(n) < 0.8
     asked = request(
         topology,
-        wants=rng.random(n) < 0.8,
+        wants=wants,
         min_a=np.where(step == 8.0, 8.0, 6.0),
         max_a=rng.choice([16.0, 24.0, 32.0], n),
         step_a=step,
         running=running,
         urgency=rng.uniform(-1, 10, n),
+        weight=rng.uniform(0.05, 16, n),
+        priority=rng.integers(0, 2, n),
+        had_a=np.where(running, 10.0, 0.0),
+        waits=wants & ~running & (rng.random(n) < 0.5),
     )
     cap = np.append(rng.uniform(0, 160, 3), np.inf if seed % 2 else rng.uniform(0, 300))
-    needed, lax = rng.uniform(0, 32, n), rng.uniform(-1, 10, n)
     runs_alone = share(topology, asked, cap).admitted & running
-    for shares in (
-        share_by_urgency(topology, asked, cap, Urgency(needed, lax, 1 / (0.25 + np.maximum(lax, 0)))),
-        Throughput(topology).share(asked, cap, Urgency(needed, lax, 1 / (0.25 + np.maximum(lax, 0)))),
-    ):
+    for policy in Policy:
+        shares = share_by(policy, topology, asked, cap)
         got = shares.current_a
         assert feasible(topology, got, topology.phases, cap, n_phases=topology.n_phases)
         assert ((got == 0) | ((got >= asked.min_a) & (got <= asked.max_a + 1e-9))).all()
@@ -144,7 +171,5 @@ def test_throughput_is_never_less_than_fairness_with_continuous_currents(seed: i
     n = topology.n
     asked = request(topology, step_a=np.zeros(n), running=np.ones(n, dtype=bool))
     cap = np.append(rng.uniform(80, 200, 3), np.inf)
-    relaxed = np.full(n, np.inf)
-    most = Throughput(topology).share(asked, cap, Urgency(np.full(n, 32.0), relaxed, np.ones(n))).current_a
-    fair = share(topology, asked, cap).current_a
+    most, fair = (share_by(policy, topology, asked, cap).current_a for policy in (THROUGHPUT, FAIR))
     assert (topology.n_phases * most).sum() >= (topology.n_phases * fair).sum() - 1e-6

@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cem.core.allocation import NOT_ADMITTED, NOT_WANTING, OWN_MAX, Request, Shares, raise_within, share, water_fill
+from cem.core.policy import share_by
+from cem.core.site import Policy
 from cem.core.topology import EPS_A, feasible, flatten
 from tests.properties.lp_oracle import coefficients
 from tests.properties.random_trees import Case, cases, random_cap, random_case
 
 FINE = 1e-6
 QUICK = settings(max_examples=80, deadline=None)
+POLICIES = st.sampled_from(Policy)
 
 
 def steps_of(request: Request) -> np.ndarray:
@@ -37,6 +40,14 @@ def least_most(request: Request) -> tuple[np.ndarray, np.ndarray]:
     return least, most
 
 
+def shared(case: Case, policy: Policy) -> Shares:
+    """As the running controller shares, with some who can wait and some who have current already."""
+    rng = np.random.default_rng(case.topology.n)
+    waits = rng.random(case.topology.n) < rng.choice([0.0, 0.5])
+    had_a = np.where(case.request.running, rng.uniform(0, 32, waits.size), 0.0)
+    return share_by(policy, case.topology, replace(case.request, waits=waits, had_a=had_a), case.cap)
+
+
 def loads(case: Case, current_a: np.ndarray) -> np.ndarray:
     return coefficients(case.site, case.groups) @ current_a
 
@@ -47,18 +58,18 @@ def rows_that_count(case: Case, who: np.ndarray) -> np.ndarray:
 
 
 @QUICK
-@given(cases(whole=False))
-def test_feasible_in_every_zone_phase_and_power_limit(case: Case) -> None:
-    got = share(case.topology, case.request, case.cap)
+@given(cases(whole=False), POLICIES)
+def test_feasible_in_every_zone_phase_and_power_limit(case: Case, policy: Policy) -> None:
+    got = shared(case, policy)
     for current in (got.current_a, got.level_a):
         rows = rows_that_count(case, current > 0)
         assert np.all(loads(case, current)[rows] <= case.cap[rows] + FINE)
 
 
 @QUICK
-@given(cases(whole=False))
-def test_zero_or_from_minimum_to_maximum_in_steps(case: Case) -> None:
-    got = share(case.topology, case.request, case.cap)
+@given(cases(whole=False), POLICIES)
+def test_zero_or_from_minimum_to_maximum_in_steps(case: Case, policy: Policy) -> None:
+    got = shared(case, policy)
     step = steps_of(case.request)
     for current, least, most, by in zip(got.current_a, case.request.min_a, case.request.max_a, step, strict=True):
         assert current == 0 or least - FINE <= current <= most + FINE
@@ -69,9 +80,9 @@ def test_zero_or_from_minimum_to_maximum_in_steps(case: Case) -> None:
 
 
 @QUICK
-@given(cases(whole=False))
-def test_nothing_is_left_that_somebody_could_take(case: Case) -> None:
-    got = share(case.topology, case.request, case.cap)
+@given(cases(whole=False), POLICIES)
+def test_nothing_is_left_that_somebody_could_take(case: Case, policy: Policy) -> None:
+    got = shared(case, policy)
     matrix, step = coefficients(case.site, case.groups), steps_of(case.request)
     _, most = least_most(case.request)
     left = case.cap - matrix @ got.current_a
@@ -132,11 +143,10 @@ def test_binding_says_who_or_what_holds_each_evse(case: Case) -> None:
 
 
 @QUICK
-@given(cases())
-def test_same_input_same_output_and_no_array_is_written_to(case: Case) -> None:
+@given(cases(), POLICIES)
+def test_same_input_same_output_and_no_array_is_written_to(case: Case, policy: Policy) -> None:
     before = [a.copy() for a in (case.cap, case.request.max_a, case.request.min_a, case.request.wants)]
-    first = share(case.topology, case.request, case.cap)
-    second = share(case.topology, case.request, case.cap)
+    first, second = shared(case, policy), shared(case, policy)
     for name in Shares.__slots__:
         assert np.array_equal(getattr(first, name), getattr(second, name))
     after = (case.cap, case.request.max_a, case.request.min_a, case.request.wants)

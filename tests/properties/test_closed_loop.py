@@ -1,8 +1,10 @@
-"""Anything may happen at a site; the plant's currents are the judge (invariants I1 to I4, I12).
+"""Anything may happen at a site, whatever its policy; the plant's currents are the judge (invariants I1 to I4, I12).
 
 Cars come, go, sleep and wake, stations drop off the line, meters die, loads and limits step. An excess may only ever
 follow an outside step (a load, a new limit) and must end within the stations' and cars' reaction.
 """
+
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -15,7 +17,7 @@ from adapters.simulated.plant import Plant
 from cem.core.engine import Plan
 from cem.core.limits import Limit, LimitKind
 from cem.core.reasons import Reason
-from cem.core.site import Evse, Meter, Protection, Site, Zone
+from cem.core.site import Evse, Meter, Policy, Protection, Site, Zone
 from cem.core.timings import Timings
 from cem.core.units import PerPhase
 from cem.simulate.loop import ClosedLoop
@@ -50,12 +52,13 @@ WORST_OWN_A = {"site": 20.0, "left": 10.0}
 
 
 class AnySite(RuleBasedStateMachine):
-    @initialize(report_s=st.sampled_from([1.0, 10.0, 60.0]), seed=st.integers(0, 1000))
-    def start(self, report_s, seed):
-        self.plant = Plant(SITE, seed, appliances=False)
+    @initialize(report_s=st.sampled_from([1.0, 10.0, 60.0]), seed=st.integers(0, 1000), policy=st.sampled_from(Policy))
+    def start(self, report_s, seed, policy):
+        site = replace(SITE, policy=policy)
+        self.plant = Plant(site, seed, appliances=False)
         self.plant.households.clear()  # loads step by rule alone
         habits = {name: StationHabits(report_s=report_s) for name in NAMES}
-        self.loop = ClosedLoop(Plan.of(SITE, Timings(min_off_s=20.0)), self.plant, habits, step_s=0.5)
+        self.loop = ClosedLoop(Plan.of(site, Timings(min_off_s=20.0)), self.plant, habits, step_s=0.5)
         self.load_a = {"site": [0.0] * 3, "left": [0.0] * 3}
         self.outside_s = -1e9
         self.excess_since_s = None
@@ -115,6 +118,10 @@ class AnySite(RuleBasedStateMachine):
         ev = self.plant.points[evse].ev
         if ev is not None:
             ev.kind = EvType(phases=ev.kind.phases, max_a=max_a, settle_s=4.0, need_wh=1e9)
+
+    @rule(evse=st.sampled_from(NAMES), wanted_wh=st.sampled_from([0.0, 500.0, 5e3]), hours=st.sampled_from([0.1, 1, 9]))
+    def target_set(self, evse, wanted_wh, hours):
+        self.loop.stations[evse].target = (wanted_wh, self.plant.t_s + 3600.0 * hours)
 
     @rule(evse=st.sampled_from(NAMES), online=st.booleans())
     def station_line(self, evse, online):

@@ -11,6 +11,7 @@ from cem.core.site import (
     Evse,
     Meter,
     Mode,
+    Policy,
     Protection,
     Resource,
     ResourceKind,
@@ -60,7 +61,7 @@ class AnySun:
 
 
 class Day:
-    def __init__(self, first_below, report_s):
+    def __init__(self, first_below, report_s, policy):
         zone = Zone("house", None, Protection(35.0), meter_id="grid", fallback_limit_a=8.0, uncontrolled_max_a=15.0)
         site = Site(
             "any",
@@ -72,6 +73,7 @@ class Day:
             RESOURCES,
             SurplusRules(start_delay_s=20.0, stop_delay_s=STOP_S),
             BatteryRules(first_below_soc_percent=first_below),
+            policy=policy,
         )
         self.sun = AnySun()
         self.plant = Plant(site, 1, appliances=False, households=False, sky=self.sun)
@@ -133,10 +135,11 @@ class Day:
     events=st.lists(EVENTS, min_size=5, max_size=25),
     first_below=st.sampled_from([0.0, 60.0, 100.0]),
     report_s=st.sampled_from([1.0, 5.0]),
+    policy=st.sampled_from(Policy),
 )
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-def test_any_weather(events, first_below, report_s):
-    day = Day(first_below, report_s)
+def test_any_weather(events, first_below, report_s, policy):
+    day = Day(first_below, report_s, policy)
     for event in events:
         day.do(event)
     day.loop.run(day.plant.t_s + 100.0)
