@@ -63,6 +63,7 @@ class ClosedLoop:
     Attributes:
         cycles: Decided.
         skipped: Cycles left out.
+        cycle_s: Of the controller.
         changes: Of the outside limits.
         watchers: Called after each step of the plant with its length.
     """
@@ -99,7 +100,7 @@ class ClosedLoop:
         self.changes: list[LimitChange] = []
         self.watchers: list[Callable[[ClosedLoop, float], None]] = []
         self._ids = [evse.evse_id for evse in plan.site.evses]
-        self._step_s, self._calm_s, self._cycle_s = step_s, calm_step_s or step_s, cycle_s
+        self._step_s, self._calm_s, self.cycle_s = step_s, calm_step_s or step_s, cycle_s
         self._skip_idle, self._epoch = skip_idle, epoch
         self._resources_follow = resources_follow
         self._record = record
@@ -116,7 +117,7 @@ class ClosedLoop:
             if not idle:
                 self._read_meters(now_s)
             if now_s >= self._next_cycle_s - 1e-9:
-                self._next_cycle_s += self._cycle_s
+                self._next_cycle_s += self.cycle_s
                 if idle:
                     self.skipped += 1
                 elif self.alive:

@@ -1,0 +1,5 @@
+"""``python -m cem``: the command ``cem``."""
+
+from cem.cli import main
+
+main()
