@@ -96,16 +96,6 @@ class Keeper:
         self._default_try_s = dict.fromkeys(self.holds, now.s)
         self._default_tries = dict.fromkeys(self.holds, 0)
 
-    def clear_again(self, now: Now) -> None:
-        """Something foreign is still there: clear once more, and install and send everything anew."""
-        if self._dialect is None or self._clear:
-            return
-        self._clear = deque(self._dialect.clear_foreign())
-        self._default_try_s = dict.fromkeys(self.holds, now.s)
-        for hold in self.holds.values():
-            hold.default_sure = False
-            hold.again()
-
     def distrust(self) -> None:
         """The station would not fall back to what we installed."""
         for hold in self.holds.values():

@@ -66,6 +66,7 @@ class Onboarding:
         self._tries = 0
         self._awaits_report = False
         self._foreign: set[int] = set()
+        self._unasked: dict[int, Dialect] = {}
 
     def accepted(self, dialect: Dialect, *, booted: bool, known: bool) -> None:
         """The station is served from now on.
@@ -142,7 +143,15 @@ class Onboarding:
             self._ask_composites(dialect)
 
     def _ask_composites(self, dialect: Dialect) -> None:
-        for evse in self._picture.evses:
+        """An idle station may tell its maximum, for a Relative default counts from a start: it is asked in a transaction."""
+        self._unasked = dict.fromkeys(self._picture.evses, dialect)
+        for evse in list(self._picture.evses):
+            self.started(evse)
+
+    def started(self, evse: int) -> None:
+        """A transaction goes on."""
+        if evse in self._unasked and self._picture.transactions.at(evse) is not None:
+            dialect = self._unasked.pop(evse)
             self._call(dialect.ask_composite(evse), partial(self._composite, dialect, evse))
 
     def reported(self, fact: ProfilesReported, dialect: Dialect) -> bool:
@@ -177,8 +186,6 @@ class Onboarding:
         )
         if max(told, default=0.0) <= most_a + SLACK_A:
             self.verified = True
-        elif self._tries < TRIES:
-            self._keeper.clear_again(now)
         else:
             self._remain(f"a composite schedule of {max(told):g} A at EVSE {evse} where {most_a:g} A are set")
 

@@ -364,6 +364,7 @@ class StationSession:
     def _started(self, evse: int) -> None:
         self._unfollowed = True  # a limit of the whole station is shared anew
         self.smart.started(evse)
+        self._onboarding.started(evse)
         self.keeper.started(evse)
 
     def _ended(self, evse: int) -> None:
