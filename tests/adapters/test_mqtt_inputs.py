@@ -1,4 +1,4 @@
-"""MQTT inputs: recipes of the readme, last wills, keepalives, MQTT 5, TLS with client certificates, contacts."""
+"""MQTT inputs: recipes, last wills, keepalives, MQTT 5, TLS with client certificates, contacts."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from tests.adapters.field import CLOCK, running, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (make system)")
 
-README = Path(__file__).parents[2] / "adapters" / "README.md"
+RECIPES = Path(__file__).parents[2] / "adapters" / "mqtt" / "recipes.md"
+PAYLOADS = yaml.safe_load((Path(__file__).parent / "mqtt_payloads.yaml").read_text())
 
 
 def recipe(title: str) -> dict:
-    """The YAML under a heading of the readme."""
-    text = README.read_text().partition("## MQTT recipes")[2]
-    block = re.search(rf"^### {re.escape(title)}$.*?```yaml\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    """The YAML under a heading of the recipes."""
+    block = re.search(rf"^## {re.escape(title)}$.*?```yaml\n(.*?)```", RECIPES.read_text(), re.DOTALL | re.MULTILINE)
     return yaml.safe_load(block[1])
 
 
@@ -73,90 +73,39 @@ def make(*devices, contacts=(), news=lambda: None):
     return adapters.create("mqtt", connection, devices, CLOCK, news, contacts)
 
 
-# Payloads as printed in public documents or sent by the devices: Tasmota "Power Monitoring Calibration / ENERGY",
-# Shelly "EM.GetStatus", DSMR-reader "MQTT" (plain values in kW), Victron "dbus-mqtt", evcc "MQTT API", Home Assistant
-# "MQTT Statestream", zigbee2mqtt "MQTT Topics and Messages". Expected values worked out by hand.
-TASMOTA = (
-    '{"Time":"2026-03-01T12:00:10","ENERGY":{"TotalStartTime":"2025-01-01T00:00:00","Total":1234.567,"Yesterday":7.1,'
-    '"Today":3.2,"Power":[230,115,-460],"ApparentPower":[231,116,461],"ReactivePower":[5,3,9],"Factor":[0.99,0.99,0.99],'
-    '"Frequency":50,"Voltage":[230,231,229],"Current":[1.004,0.502,2.013]}}'
-)
-SHELLY = (
-    '{"id":0,"a_current":4.029,"a_voltage":236.1,"a_act_power":951.2,"a_aprt_power":951.9,"a_pf":1.00,"a_freq":50.0,'
-    '"b_current":4.027,"b_voltage":236.201,"b_act_power":-951.1,"b_aprt_power":951.8,"b_pf":1.00,"b_freq":50.0,'
-    '"c_current":3.03,"c_voltage":236.402,"c_act_power":715.4,"c_aprt_power":716.2,"c_pf":1.00,"c_freq":50.0,'
-    '"n_current":11.029,"total_current":11.083,"total_act_power":715.5,"total_aprt_power":2619.9,'
-    '"user_calibrated_phase":[]}'
-)
-DSMR = "dsmr/reading/phase_currently"
-GRID = "N/c0619ab1d2e3/system/0/Ac/Grid"
-RECIPES = {
-    "Tasmota": (
-        [("tele/grid/SENSOR", TASMOTA)],
-        {"power_w": (230, 115, -460), "voltage_v": (230, 231, 229), "energy_wh": 1_234_567.0, "total_power_w": -115},
-        {},
-    ),
-    "Shelly Gen2 (Pro 3EM)": (
-        [("shellypro3em-aabbcc/status/em:0", SHELLY)],
-        {"power_w": (951.2, -951.1, 715.4), "current_a": (4.029, -4.027, 3.03), "voltage_v": (236.1, 236.201, 236.402)},
-        {},
-    ),
-    "DSMR P1 (DSMR-reader)": (
-        [
-            (f"{DSMR}_delivered_l1", "0.517"), (f"{DSMR}_returned_l1", "0.000"),
-            (f"{DSMR}_delivered_l2", "0.000"), (f"{DSMR}_returned_l2", "1.204"),
-            (f"{DSMR}_delivered_l3", "0.033"), (f"{DSMR}_returned_l3", "0.000"),
-        ],
-        {"power_w": (517, -1204, 33), "total_power_w": -654},
-        {},
-    ),
-    "Victron (GX device)": (
-        [(f"{GRID}/L1/Power", '{"value": 312.5}'), (f"{GRID}/L2/Power", '{"value": -1500}'),
-         (f"{GRID}/L3/Power", '{"value": 0}')],
-        {"power_w": (312.5, -1500, 0)},
-        {},
-    ),
-    "evcc": ([("evcc/site/pvPower", "6310.5")], {"total_power_w": -6310.5}, {"role": "pv"}),
-    "Home Assistant (statestream)": (
-        [("homeassistant/state/sensor/grid_power/state", "-1840.0")], {"total_power_w": -1840.0}, {},
-    ),
-    "zigbee2mqtt": (
-        [("zigbee2mqtt/heat pump", '{"current":3.21,"energy":812.4,"linkquality":105,"power":722,"state":"ON","voltage":229}')],
-        {"total_power_w": 722.0, "current_a": (3.21, 0, 0), "energy_wh": 812_400.0},
-        {"phases": 1},
-    ),
-}  # fmt: skip
+def test_every_recipe_is_tested_and_names_its_sources():
+    text = RECIPES.read_text()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(PAYLOADS)
+    for title in PAYLOADS:
+        assert "Sources: " in text.partition(f"## {title}\n")[2].partition("\n## ")[0], title
 
 
-def test_every_recipe_of_the_readme_is_tested():
-    titles = re.findall(
-        r"^### (.+)$", README.read_text().partition("## MQTT recipes")[2].partition("\n## ")[0], re.MULTILINE
-    )
-    assert titles == list(RECIPES)
-
-
-async def test_recipes_with_real_payloads(broker, peer):
-    """All on one broker; each as the readme writes it."""
-    made = {}
-    for title, (_, _, more) in RECIPES.items():
-        section = {**recipe(title), **more}
-        made[title] = device(broker.port, section, id=re.sub(r"\W+", "_", title).strip("_"))
+async def test_recipes_with_payloads_of_their_sources(broker, peer):
+    """All on one broker; each as the recipe writes it."""
+    made = {
+        title: device(
+            broker.port, {**recipe(title), **said.get("section", {})}, id=re.sub(r"\W+", "_", title).strip("_")
+        )
+        for title, said in PAYLOADS.items()
+    }
     adapter = make(*made.values())
     async with running(adapter):
         await asyncio.sleep(0.4)
-        for messages, _, _ in RECIPES.values():
-            for topic, payload in messages:
-                peer.say(topic, payload)
-        await until(lambda: len(adapter.measurements()) == len(RECIPES))
+        for said in PAYLOADS.values():
+            for message in said["messages"]:
+                peer.say(message["topic"], message["payload"])
+        await until(lambda: len(adapter.measurements()) == len(PAYLOADS))
         await asyncio.sleep(0.1)
-        for title, (_, expected, _) in RECIPES.items():
+        for title, said in PAYLOADS.items():
             found = adapter.measurements()[made[title].id]
             assert made[title].id not in adapter.problems()
-            for key, value in expected.items():
-                assert getattr(found, key) == pytest.approx(value), (title, key)
+            for key, value in said["expect"].items():
+                assert getattr(found, key) == pytest.approx(value, abs=0.01), (title, key)
         await until(lambda: ("R/c0619ab1d2e3/keepalive", b"") in peer.heard)
-        peer.say("homeassistant/state/sensor/grid_power/state", "unavailable")
-        await until(lambda: "Home_Assistant_statestream" in adapter.problems())
+        for title, said in PAYLOADS.items():
+            if "lost" in said:
+                peer.say(said["lost"]["topic"], said["lost"]["payload"])
+                await until(lambda title=title: made[title].id in adapter.problems())
 
 
 async def test_a_keepalive_goes_on(broker, peer):
