@@ -22,6 +22,7 @@ from adapters.ocpp.buckets import Bucket, source
 from adapters.ocpp.door import Door
 from adapters.ocpp.link import StationLink
 from adapters.ocpp.listener import listen
+from adapters.ocpp.options import options_of
 from adapters.ocpp.privacy import Forgetter
 from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
 from adapters.ocpp.waiting_room import WaitingRoom
@@ -36,7 +37,7 @@ from cem.csms.actions import PRIMARY
 from cem.csms.moment import Now
 from cem.csms.pace import Room, Shared
 from cem.csms.records import kept_key
-from cem.csms.session import Options, StationSession
+from cem.csms.session import StationSession
 from cem.csms.token_cache import TokenCache
 from cem.csms.twins import Twins
 from cem.csms.versions import DIALECTS
@@ -124,21 +125,8 @@ class OcppServer:
         self.port: int | None = None
         self.tls_port: int | None = None
         self.listening = asyncio.Event()
-        options = Options(
-            upstream=PRIMARY in self._upstreams,
-            primary_id=self._upstreams[PRIMARY].id if PRIMARY in self._upstreams else "",
-            observers={name: frozenset(up.allow) for name, up in self._upstreams.items() if name != PRIMARY},
-            on_rejected=csms.on_rejected,
-            allowed_hosts=frozenset(csms.allowed_hosts),
-            tags=self._access.tags if csms.standalone_authorization == "tags" else None,
-            offline_authorization=csms.offline_authorization,
-            on_csms_loss=csms.on_csms_loss,
-            profile_duration_s=csms.profile_duration_s,
-            profile_refresh_s=csms.profile_refresh_s,
-            meter_interval_s=csms.meter_interval_s,
-            unwanted_samples=csms.unwanted_samples,
-            signs=self._pki is not None and (self._pki / pki.CA_KEY).exists(),
-        )
+        signs = self._pki is not None and (self._pki / pki.CA_KEY).exists()
+        options = options_of(csms, self._upstreams, self._access.tags, signs=signs)
         now = self._now()
         registrations, grants, open_sessions = store.registrations(), store.grants(), store.open_sessions()
         journal, id_maps = store.journal(), store.id_maps()
@@ -187,14 +175,14 @@ class OcppServer:
                 found.update({s.evse_id: replace(s, fault=fault) for s in states})
         return found
 
-    def apply(self, now_s: float, setpoints_a: Mapping[str, float]) -> None:
+    def apply(self, now_s: float, setpoints_a: Mapping[str, float], phases: Mapping[str, int] | None = None) -> None:
         """Hands each setpoint to its session, in the order given; delivery is theirs."""
         del now_s  # sessions read both clocks together
         for evse_id, amps in setpoints_a.items():
             found = self._evse_links.get(evse_id)
             if found is not None:
                 link, number = found
-                link.do(lambda now, link=link, number=number, amps=amps: link.session.set_limit(number, amps, now))  # type: ignore[misc]  # as above
+                link.do(partial(link.session.set_limit, number, amps, phases=(phases or {}).get(evse_id, 0)))
 
     def status(self) -> Mapping[str, Any]:
         """For the API: stations, the waiting room, and whether the cloud is there."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from cem.csms.facts import Fact
-from cem.csms.hold import Rung
+from cem.csms.ladder import Rung
 from cem.csms.moment import Now
 from cem.csms.profile_reading import Rules
 from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
@@ -97,6 +97,28 @@ class LocalAnswer:
     transaction_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A live limit to be written down.
+
+    Attributes:
+        amount: In the rung's unit: A on each phase, or W.
+        start: Of its schedule, by the station's clock.
+        life_s: Of its schedule, from then.
+        phases: To charge on; ``None``: not said.
+        offline_s: It ends so long after the station went offline (2.1); ``None``: not said.
+    """
+
+    rung: Rung
+    evse: int
+    amount: float
+    transaction_id: str
+    start: datetime
+    life_s: int
+    phases: int | None = None
+    offline_s: int | None = None
+
+
 class Dialect(Protocol):
     """One OCPP version."""
 
@@ -135,9 +157,7 @@ class Dialect(Protocol):
         """The permanent limit; as the station's maximum where the cloud's own profiles go there too."""
         ...
 
-    def live_limit(
-        self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
-    ) -> Ask: ...
+    def live_limit(self, live: Live) -> Ask: ...
     def limit_status(self, result: Mapping[str, Any]) -> str: ...
     def ask_settings(self) -> Ask:
         """Asks for what the station samples now, and whether it ends a transaction whose token is rejected."""

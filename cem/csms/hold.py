@@ -7,9 +7,11 @@ itself (dead-man). How a station takes limits is found by trying rungs of a ladd
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
+from math import inf
 
 from cem.core.site import Evse
+from cem.core.units import LOWEST_V, PerPhase
+from cem.csms.ladder import DEADBAND_A, LADDER, RAISE_PAUSE_S, SLOWER, Purpose, Rung, Sent
 from cem.csms.moment import Now
 from cem.csms.records import Grant
 
@@ -25,43 +27,9 @@ CONFIRM_S = 5.0
 """After a reconnect the station may have dropped its profiles; past this without a confirmation it counts so (S5)."""
 
 
-class Purpose(Enum):
-    """Which kind of profile carries the live limit; each dialect has its own word for it."""
-
-    TX = "tx"
-    TX_DEFAULT = "tx_default"
-    STATION_MAX = "station_max"
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One way of asking for a limit."""
-
-    purpose: Purpose
-    stack_level: int
-
-
-END_TO_END = (Rung(Purpose.STATION_MAX, 1),)
-"""Where the cloud's own profiles reach the station: only a maximum takes the minimum with them."""
-SLOWER = 5
-"""A maximum is a flash write: it lives and is refreshed so many times slower, and raised at most once a minute."""
-RAISE_PAUSE_S = 60.0
-LADDER = (
-    Rung(Purpose.TX, 1),
-    Rung(Purpose.TX, 0),
-    Rung(Purpose.TX_DEFAULT, 1),
-    Rung(Purpose.STATION_MAX, 0),
-)
-"""From the one with a dead-man and no flash write to the last resort."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A live limit that was sent; it ends ``until_s`` by itself."""
-
-    amps: float
-    rung: Rung
-    until_s: float
+SWITCH_S = 15.0
+"""Contactors and the car's charger have this long to follow a switch of phases."""
+IDLE_A = 1.0
 
 
 @dataclass(slots=True)
@@ -77,8 +45,12 @@ class Hold:
         default_sure: It did so since it last connected.
         suspect_s: Monotonic time from which a default that is not sure counts as dropped.
         acked: The live limit in force by the station's word.
+        switched_s: When a limit with another number of phases than before was accepted.
         pending: Sent, not answered; or never answered and perhaps in force.
-        raise_pause_s: Least time from one limit to a higher one.
+        default_gone: A live limit took the place of the safe default, so nothing is left when it ends.
+        phases_wanted: Phases that it should charge on; 0 where nobody said.
+        phases_refused: It would not switch phases, or said that it did and did not.
+        car_phases: Phases that its car was seen to use; ``None`` before.
     """
 
     evse: Evse
@@ -93,6 +65,7 @@ class Hold:
     cloud_a: float | None = None
     acked: Sent | None = None
     confirmed_s: float | None = None
+    switched_s: float | None = None
     sent_s: float | None = None
     pending: list[Sent] = field(default_factory=list)
     rung: int = 0
@@ -101,7 +74,10 @@ class Hold:
     retry_s: float = 0.0
     due: bool = False
     persisted: Grant | None = None
-    raise_pause_s: float = 0.0
+    default_gone: bool = False
+    phases_wanted: int = 0
+    phases_refused: bool = False
+    car_phases: int | None = None
 
     @property
     def target_a(self) -> float | None:
@@ -109,6 +85,20 @@ class Hold:
         if self.setpoint_a is None:
             return None
         return self.setpoint_a if self.cloud_a is None else min(self.setpoint_a, self.cloud_a)
+
+    @property
+    def way(self) -> Rung:
+        """The rung of the ladder that it is asked by now."""
+        return self.ladder[self.rung]
+
+    @property
+    def life_s(self) -> float:
+        """Of a live limit on the present rung."""
+        return self.duration_s * (SLOWER if self.way.flash else 1)
+
+    def watts(self, amps: float) -> float:
+        """What guards so many amps on a phase: at the lowest voltage, and until learned all of it on one phase."""
+        return amps * LOWEST_V * (self.car_phases or 1)
 
     @property
     def fault(self) -> str | None:
@@ -122,7 +112,7 @@ class Hold:
         if grant is not None:
             left_s = (grant.expires_utc - now.utc).total_seconds()
             # A clock set back by years must not keep a grant for years (L8).
-            left_s = min(left_s, self.duration_s + GRANT_MARGIN_S)
+            left_s = min(left_s, SLOWER * self.duration_s + GRANT_MARGIN_S)
             if left_s > 0:
                 self.pending = [Sent(grant.limit_a, LADDER[0], now.s + left_s)]
 
@@ -142,6 +132,41 @@ class Hold:
     def default_accepted(self) -> None:
         """The safe default is in place."""
         self.default_known = self.default_sure = True
+        self.default_gone = False
+
+    def set_phases(self, phases: int) -> None:
+        """Phases to charge on, of an EVSE that can switch; 0: as it is."""
+        self.phases_wanted = 0 if self.phases_refused else phases
+
+    def _phases(self, amps: float) -> int | None:
+        """What to say of phases with the next limit; another number than before goes through a pause."""
+        if self.phases_wanted == 0:
+            return None
+        before = self.evse.phases if self.acked is None or self.acked.phases is None else self.acked.phases
+        paused = amps == 0.0 and self.acked is not None and self.acked.amps == 0.0 and not self.pending
+        return self.phases_wanted if paused or self.phases_wanted == before else before
+
+    def phases_in_force(self, now_s: float) -> int | None:
+        """Phases that it is confirmed to charge on; ``None`` where it cannot switch."""
+        if not self.evse.phase_switching or self.phases_refused:
+            return None
+        live = self.acked is not None and now_s < self.acked.until_s - 2 * SLACK_S
+        told = self.acked.phases if live and self.acked is not None else None
+        return self.evse.phases if told is None else told
+
+    def charges_on(self, current_a: PerPhase, measured_s: float) -> bool:
+        """Takes in a measurement; whether it shows for the first time that a confirmed switch did not happen."""
+        one = self.acked is not None and self.acked.phases == 1 and self.confirmed_s is not None
+        if (
+            self.phases_refused
+            or not one
+            or measured_s < (self.switched_s or 0.0) + SWITCH_S
+            or max(current_a[1:]) <= IDLE_A
+        ):
+            return False
+        self.phases_refused, self.phases_wanted = True, 0
+        self.due = True
+        return True
 
     def set_limit(self, amps: float, now_s: float) -> bool:
         """Control's setpoint; returns whether the target moved."""
@@ -170,18 +195,32 @@ class Hold:
         if self.acked is not None and self.acked.rung.purpose is Purpose.TX:
             self.acked = None
         self.due = False
+        self.car_phases = None
+        if self.default_gone:
+            self.default_sure = False  # to be put back, or the next car finds no limit at all
 
     def wants(self, now_s: float) -> bool:
         """Whether a live limit should be sent now to a transaction in progress."""
-        due = self.due or self.sent_s is None or now_s - self.sent_s >= self.refresh_s
-        if not due or self.target_a is None or now_s < self.retry_s or now_s - self.setpoint_s > SETPOINT_LIFE_S:
+        target, acked = self.target_a, self.acked
+        if target is None or now_s < self.retry_s or now_s - self.setpoint_s > SETPOINT_LIFE_S:
             return False
-        rises = self.acked is not None and self.target_a > self.acked.amps
-        return not rises or self.sent_s is None or now_s - self.sent_s >= self.raise_pause_s
+        slower = SLOWER if self.way.flash else 1
+        since_s = inf if self.sent_s is None else now_s - self.sent_s
+        if since_s >= self.refresh_s * slower:
+            return True
+        if acked is not None and self._phases(target) != acked.phases and target == acked.amps == 0.0:
+            return True
+        if not self.due:
+            return False
+        rises = acked is not None and target > acked.amps
+        if rises and acked is not None and self.way.flash:  # a wake-up is no small raise
+            return since_s >= RAISE_PAUSE_S and (target - acked.amps >= DEADBAND_A or acked.amps < self.evse.min_a)
+        return True
 
     def sending(self, amps: float, now_s: float) -> Sent:
         """Notes that a live limit goes out: from now on it may be in force."""
-        sent = Sent(amps, self.ladder[self.rung], now_s + self.duration_s + SLACK_S)
+        sent = Sent(amps, self.way, now_s + self.life_s + SLACK_S, self._phases(amps))
+        self.default_gone = self.default_gone or sent.rung.replaces_default
         # What was never answered may be in force for as long as it lives; bounded, the highest are kept (I11).
         alive = sorted((p for p in self.pending if p.until_s > now_s), key=lambda p: p.amps)[-8:]
         self.pending = [*alive, sent]
@@ -191,6 +230,8 @@ class Hold:
 
     def accepted(self, sent: Sent, now_s: float) -> None:
         """The station took it: it replaces everything before it."""
+        if self.acked is None or self.acked.phases != sent.phases:
+            self.switched_s = now_s
         self.acked, self.confirmed_s = sent, now_s
         self.pending = []
         self.tries = 0
@@ -206,6 +247,9 @@ class Hold:
         """
         if sent in self.pending:
             self.pending.remove(sent)
+        if sent.phases not in {None, self.evse.phases, self.acked.phases if self.acked is not None else None}:
+            self.phases_refused, self.phases_wanted, self.due = True, 0, True  # the switch is refused, not the limit
+            return False
         self.tries += 1
         if never or self.tries >= TRIES:
             self.tries = 0
@@ -225,7 +269,7 @@ class Hold:
 
     def in_force_a(self, now_s: float, *, charging: bool) -> float:
         """The most that may be in force, see ``core.state.EvseState``."""
-        lapsed = self.evse.fallback_a if self.default_known else self.evse.max_a
+        lapsed = self.evse.fallback_a if self.default_known and not self.default_gone else self.evse.max_a
         if not self.default_sure and now_s >= self.suspect_s > 0:
             lapsed = self.evse.max_a
         if self.refused is not None:
@@ -246,7 +290,7 @@ class Hold:
 
         Below the fallback nothing is needed: after a restart the fallback counts anyway.
         """
-        ends = now.utc + timedelta(seconds=self.duration_s + SLACK_S)
+        ends = now.utc + timedelta(seconds=self.life_s + SLACK_S)
         written = self.persisted
         if amps <= self.evse.fallback_a or (
             written is not None and amps <= written.limit_a and ends <= written.expires_utc

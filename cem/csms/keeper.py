@@ -6,9 +6,10 @@ from datetime import timedelta
 
 from cem.core.site import Evse
 from cem.csms.actions import Action, Emit, News, Persist, SendDown
-from cem.csms.dialect import Ask, Dialect
+from cem.csms.dialect import Ask, Dialect, Live
 from cem.csms.frames import Frame, Kind, call
-from cem.csms.hold import END_TO_END, LADDER, RAISE_PAUSE_S, SLOWER, TRIES, Hold, Purpose, Rung
+from cem.csms.hold import TRIES, Hold
+from cem.csms.ladder import END_TO_END, LADDER, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.picture import Picture
@@ -54,10 +55,7 @@ class Keeper:
         end_to_end: bool = False,
     ) -> None:
         self._station_id = station_id
-        if end_to_end:
-            duration_s, refresh_s = duration_s * SLOWER, refresh_s * SLOWER
         self._end_to_end = end_to_end
-        self._duration_s = duration_s
         self._lane = lane
         self._picture = picture
         self._out = out
@@ -72,8 +70,7 @@ class Keeper:
         # A maximum of the station binds all its EVSEs together, so it can stand for one EVSE's limit only where there is one.
         several = [r for r in LADDER if r.purpose is not Purpose.STATION_MAX]
         ladder: Sequence[Rung] = END_TO_END if end_to_end else LADDER if len(evses) == 1 else several
-        pause_s = RAISE_PAUSE_S if end_to_end else 0.0
-        self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder, raise_pause_s=pause_s) for e in evses}
+        self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder) for e in evses}
         self._order: dict[int, None] = dict.fromkeys(self.holds)
 
     def restore(self, grants: Mapping[str, Grant], *, safe_default: bool, now: Now) -> None:
@@ -106,12 +103,25 @@ class Keeper:
         """The connection is gone."""
         self._dialect = None
 
-    def set_limit(self, evse: int, amps: float, now: Now) -> None:
-        """Control's setpoint for one EVSE."""
+    def set_limit(self, evse: int, amps: float, now: Now, phases: int = 0) -> None:
+        """Control's setpoint for one EVSE, and the phases to charge on where it can switch."""
         hold = self.holds.get(evse)
-        if hold is not None and hold.set_limit(amps, now.s):
+        if hold is None:
+            return
+        hold.set_phases(phases)
+        if hold.set_limit(amps, now.s):
             self._order.pop(evse)
             self._order[evse] = None
+
+    def look(self, now: Now) -> None:
+        """Compares what is measured with what was commanded."""
+        del now
+        for number, hold in self.holds.items():
+            live = self._picture.evses[number]
+            if live.current_a is None or live.measured_s is None:
+                continue
+            if hold.charges_on(live.current_a, live.measured_s):
+                self._not_switched(hold, "is measured on more")
 
     def set_cloud(self, evse: int, amps: float | None) -> bool:
         """The cloud's composite for one EVSE; returns whether it changed."""
@@ -213,8 +223,9 @@ class Keeper:
             self._out.append(Persist((grant,)))
         sent = hold.sending(target, now.s)
         start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - BACKDATE_S)
-        life_s = int(self._duration_s + BACKDATE_S)
-        ask = dialect.live_limit(sent.rung, number, target, transaction.local_id, start, life_s)
+        amount = target if sent.rung.unit == "A" else hold.watts(target)
+        life_s = int(hold.life_s + (0 if sent.rung.relative else BACKDATE_S))
+        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, sent.phases)
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is None:
@@ -230,11 +241,21 @@ class Keeper:
                     self._out.append(Emit("limit_accepted", text, {"evse": hold.evse.evse_id}))
             else:
                 never = answer.kind is not Kind.RESULT or dialect.limit_status(answer.payload) == "NotSupported"
+                switched = not hold.phases_refused
                 if hold.rejected(sent, now.s, never=never):
                     self._refused(hold, _said(answer, dialect))
+                if switched and hold.phases_refused:
+                    self._not_switched(hold, f"refuses it ({_said(answer, dialect)})")
             self._out.append(News())
 
-        self._send(ask, now, done)
+        self._send(dialect.live_limit(live), now, done)
+
+    def _not_switched(self, hold: Hold, why: str) -> None:
+        text = (
+            f"{self._station_id} EVSE {hold.evse.number} was to charge on one phase and {why}; it counts on all of them from "
+            "now on. Take phase_switching out of the site file, or switch it on at the station"
+        )
+        self._out += [Emit("phases_not_switched", text, {"evse": hold.evse.evse_id}), News()]
 
     def _refused(self, hold: Hold, said: str) -> None:
         text = (

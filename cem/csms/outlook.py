@@ -29,4 +29,5 @@ def evse_state(
         needed_wh=picture.needed_wh(number),
         departure_s=live.departure_s,
         fault=keeper.fault(number),
+        phases_in_force=hold.phases_in_force(now_s) if online and charging else None,
     )

@@ -1,7 +1,6 @@
 """One station <-> its upstream CSMSs: frames and times in, actions out. No socket, clock or task in here."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -9,7 +8,7 @@ from cem.core.site import Evse
 from cem.core.state import EvseState
 from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, SendDown, SendUp, one_write
 from cem.csms.authorization import NAME as LOCAL_LIST
-from cem.csms.authorization import Authorization, OnRejected, Policy, Tags, token_hash
+from cem.csms.authorization import Authorization, token_hash
 from cem.csms.clouds import Clouds
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
@@ -23,6 +22,7 @@ from cem.csms.keeper import Keeper
 from cem.csms.lane import Lane
 from cem.csms.moment import Now
 from cem.csms.onboarding import Onboarding
+from cem.csms.options import Options
 from cem.csms.outlook import evse_state
 from cem.csms.pace import Shared
 from cem.csms.picture import Picture
@@ -38,32 +38,6 @@ from cem.csms.waiting import describe
 
 BOOT_GRACE_S = 3.0
 """A station that connects has this long to boot before it is taken as one that need not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How stations are served; see ``cem.config.models.Csms``.
-
-    Attributes:
-        primary_id: Name of the upstream that decides, where there is one.
-        observers: Further upstreams, with the commands that each may give.
-        end_to_end: The primary's charging profiles reach this station (mode A), which has one EVSE.
-    """
-
-    upstream: bool = False
-    primary_id: str = "cloud"
-    observers: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    on_rejected: OnRejected = "station"
-    allowed_hosts: frozenset[str] = frozenset()
-    tags: Tags | None = None
-    offline_authorization: Policy = "known"
-    on_csms_loss: str = "keep"
-    profile_duration_s: float = 120
-    profile_refresh_s: float = 40
-    meter_interval_s: float = 10
-    end_to_end: bool = False
-    unwanted_samples: str = "empty"
-    signs: bool = False
 
 
 class StationSession:
@@ -291,9 +265,9 @@ class StationSession:
 
     # -- holding ----------------------------------------------------------------------------------------------------
 
-    def set_limit(self, evse: int, amps: float, now: Now) -> list[Action]:
-        """Control's setpoint for one EVSE."""
-        self.keeper.set_limit(evse, amps, now)
+    def set_limit(self, evse: int, amps: float, now: Now, phases: int = 0) -> list[Action]:
+        """Control's setpoint for one EVSE, and the phases to charge on; 0: as it is."""
+        self.keeper.set_limit(evse, amps, now, phases)
         return self._flush(now)
 
     def tick(self, now: Now) -> list[Action]:
@@ -311,6 +285,7 @@ class StationSession:
                 partial(self.smart.pulled, profile_id),
             )
         self._follow_cloud(now)
+        self.keeper.look(now)
         if self._opened_s is None:
             self.clouds.release(now)
         return self._flush(now)

@@ -8,6 +8,7 @@ from cem.csms.dialect import (
     LIVE_PROFILE_ID,
     SAFE_PROFILE_ID,
     Ask,
+    Live,
     LocalAnswer,
     ProfilesAsked,
     StartAnswer,
@@ -15,7 +16,7 @@ from cem.csms.dialect import (
     measurand_lists,
 )
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
-from cem.csms.hold import Purpose, Rung
+from cem.csms.ladder import Purpose
 from cem.csms.metering import instant, items, number
 from cem.csms.moment import ocpp_time
 from cem.csms.parsing import LONGEST_COMPOSITE_S, criterion, member, whole, words
@@ -45,6 +46,22 @@ def limits_told(schedule: Any) -> Sequence[float] | None:
     periods = items(member(schedule, "chargingSchedulePeriod"))
     limits = [limit for period in periods if (limit := number(period.get("limit"))) is not None]
     return limits if limits and member(schedule, "chargingRateUnit") == "A" else None
+
+
+def live_schedule(live: Live) -> dict[str, Any]:
+    """The schedule of a live limit, as all versions write it."""
+    period: dict[str, Any] = {"startPeriod": 0, "limit": tenths(live.amount)}
+    if live.phases is not None:
+        period["numberPhases"] = live.phases
+    begins = {} if live.rung.relative else {"startSchedule": ocpp_time(live.start)}
+    return {
+        "duration": live.life_s, **begins, "chargingRateUnit": live.rung.unit, "chargingSchedulePeriod": [period]
+    }  # fmt: skip
+
+
+def live_id(live: Live) -> int:
+    """Its profile's id: where it takes the place of our default it is the same profile (2.x K01.FR.06)."""
+    return (SAFE_PROFILE_ID if live.rung.replaces_default else LIVE_PROFILE_ID) + live.evse
 
 
 def period_of(step: Step) -> dict[str, Any]:
@@ -165,19 +182,13 @@ class V16:
         body = self._profile(SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
         return "SetChargingProfile", {"connectorId": evse, "csChargingProfiles": body}
 
-    def live_limit(
-        self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
-    ) -> Ask:
-        schedule = {
-            "duration": duration_s,
-            "startSchedule": ocpp_time(start),
-            "chargingRateUnit": "A",
-            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": tenths(amps)}],
-        }
-        body = self._profile(LIVE_PROFILE_ID + evse, rung.purpose, rung.stack_level, "Absolute", schedule)
+    def live_limit(self, live: Live) -> Ask:
+        rung = live.rung
+        kind = "Relative" if rung.relative else "Absolute"
+        body = self._profile(live_id(live), rung.purpose, rung.stack_level, kind, live_schedule(live))
         if rung.purpose is Purpose.TX:
-            body["transactionId"] = int(transaction_id)
-        connector = 0 if rung.purpose is Purpose.STATION_MAX else evse
+            body["transactionId"] = int(live.transaction_id)
+        connector = 0 if rung.purpose is Purpose.STATION_MAX else live.evse
         return "SetChargingProfile", {"connectorId": connector, "csChargingProfiles": body}
 
     def limit_status(self, result: Mapping[str, Any]) -> str:

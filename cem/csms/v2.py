@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from cem.csms.dialect import (
-    LIVE_PROFILE_ID,
     SAFE_PROFILE_ID,
     Ask,
+    Live,
     LocalAnswer,
     ProfilesAsked,
     StartAnswer,
@@ -26,14 +26,14 @@ from cem.csms.facts import (
     TransactionTold,
     contract_digest,
 )
-from cem.csms.hold import Purpose, Rung
+from cem.csms.ladder import Purpose
 from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
 from cem.csms.needs import read_needs
 from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
 from cem.csms.profile_reading import RULES_21, RULES_201, chosen, tenths
 from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
-from cem.csms.v16 import ALWAYS, LOOK_S, limits_told, period_of
+from cem.csms.v16 import ALWAYS, LOOK_S, limits_told, live_id, live_schedule, period_of
 
 _WORDS = {
     Purpose.TX: "TxProfile",
@@ -197,19 +197,15 @@ class V2:
             ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
         return "SetChargingProfile", ask
 
-    def live_limit(
-        self, rung: Rung, evse: int, amps: float, transaction_id: str, start: datetime, duration_s: int
-    ) -> Ask:
-        schedule = {
-            "duration": duration_s,
-            "startSchedule": ocpp_time(start),
-            "chargingRateUnit": "A",
-            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": tenths(amps)}],
-        }
-        where = 0 if rung.purpose is Purpose.STATION_MAX else evse
-        ask = self._ask(where, LIVE_PROFILE_ID + evse, rung.purpose, rung.stack_level, "Absolute", schedule)
+    def live_limit(self, live: Live) -> Ask:
+        rung = live.rung
+        kind = "Relative" if rung.relative else "Absolute"
+        where = 0 if rung.purpose is Purpose.STATION_MAX else live.evse
+        ask = self._ask(where, live_id(live), rung.purpose, rung.stack_level, kind, live_schedule(live))
         if rung.purpose is Purpose.TX:
-            ask["chargingProfile"]["transactionId"] = transaction_id
+            ask["chargingProfile"]["transactionId"] = live.transaction_id
+        if live.offline_s is not None:
+            ask["chargingProfile"]["maxOfflineDuration"] = live.offline_s
         return "SetChargingProfile", ask
 
     def limit_status(self, result: Mapping[str, Any]) -> str:

@@ -18,9 +18,10 @@ from cem.core.site import Evse
 from cem.csms.actions import PRIMARY
 from cem.csms.facts import start_key
 from cem.csms.moment import Now
+from cem.csms.options import Options
 from cem.csms.pace import Room, Shared
 from cem.csms.records import IdMap, JournalEntry, kept_key
-from cem.csms.session import Options, StationSession
+from cem.csms.session import StationSession
 from cem.csms.v16 import V16
 from cem.errors import CemError
 from tests.csms.histories import check

@@ -16,8 +16,9 @@ from cem.core.site import Evse
 from cem.csms.actions import PRIMARY, Persist, SendDown, SendUp
 from cem.csms.frames import parse
 from cem.csms.moment import Now
+from cem.csms.options import Options
 from cem.csms.pace import Room, Shared
-from cem.csms.session import Options, StationSession
+from cem.csms.session import StationSession
 from cem.csms.versions import DIALECTS
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)

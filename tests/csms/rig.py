@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from cem.core.site import Evse
 from cem.csms.actions import PRIMARY, Action, Emit, News, Persist, SendDown, SendUp
 from cem.csms.moment import Now
+from cem.csms.options import Options
 from cem.csms.pace import Shared
 from cem.csms.records import Record, SessionUpdate, kept_key
-from cem.csms.session import Options, StationSession
+from cem.csms.session import StationSession
 from tests.fakes import MemoryStore
 
 START_UTC = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)

@@ -11,8 +11,9 @@ import pytest
 from cem.core.site import Evse
 from cem.csms.actions import SendDown, SendUp
 from cem.csms.moment import Now
+from cem.csms.options import Options
 from cem.csms.pace import REPLAY_PER_S, SITE_ROOM, Room, Shared
-from cem.csms.session import Options, StationSession
+from cem.csms.session import StationSession
 from tests.csms.rig import boot_payload, good_answer
 
 START = datetime(2026, 11, 22, tzinfo=UTC)

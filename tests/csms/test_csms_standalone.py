@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cem.csms.actions import CloseStation
+from cem.csms.ladder import LADDER
 from tests.csms.rig import Rig, boot_payload, evse, good_answer
 
 VERSIONS = ["1.6", "2.0.1", "2.1"]
@@ -175,14 +176,15 @@ def test_s3_ladder_ends_in_a_fault_and_its_maximum(rig):
     rig.set_limit(10.0)
     rig.start()
     purposes = []
-    for _ in range(20):
+    for _ in range(40):
         calls = rig.calls_down("SetChargingProfile")
         if not calls:
             break
         purposes.append(rig.limits(calls[:1])[0][1])
         rig.reply(calls[0], {"status": "Rejected"})
     most = "ChargePointMaxProfile" if rig.version == "1.6" else "ChargingStationMaxProfile"
-    assert purposes == ["TxProfile"] * 4 + ["TxDefaultProfile"] * 2 + [most] * 2
+    assert purposes[:8] == ["TxProfile"] * 4 + ["TxDefaultProfile"] * 2 + [most] * 2
+    assert len(purposes) == 2 * len(LADDER)
     assert rig.state().fault is not None
     assert rig.state().in_force_a == 32.0
     assert [e.code for e in rig.emitted].count("limit_refused") == 1
