@@ -17,6 +17,7 @@ import adapters
 from adapters.modbus.maps import known_models
 from adapters.virtual import cars
 from cem.clock import SystemClock
+from cem.commanded import resource_commander
 from cem.config.contact_models import ContactSection
 from cem.config.formula import CARS
 from cem.config.loader import LoadedSite, load_site_file
@@ -116,7 +117,8 @@ async def _serve(loaded: LoadedSite) -> int:
         store.note(event)
 
     def on_cycle(cycle: Cycle) -> None:
-        troubles = [f"{device}: {text}" for field in fields for device, text in sorted(field.problems().items())]
+        told = [field.problems() for field in fields] + ([] if commander is None else [commander.problems()])
+        troubles = [f"{device}: {text}" for each in told for device, text in sorted(each.items())]
         picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
         view.set(picture, partial(why_view, plan, cycle))
         minutes.take(cycle, picture)
@@ -130,6 +132,7 @@ async def _serve(loaded: LoadedSite) -> int:
 
     fields = field_adapters(file, clock, on_news)
     fields += virtual_meters(file, clock, on_news, tuple(fields), lambda: stations.evse_states(clock.monotonic_s()))
+    commander = resource_commander(file, site, fields, clock, on_event)
     stations = adapters.create(
         "ocpp", file.csms, file.stations, site, store, clock, on_news, on_event,
         folder=loaded.path.parent, directory=directory,
@@ -151,6 +154,7 @@ async def _serve(loaded: LoadedSite) -> int:
         resumed_a={grant.evse_id: grant.limit_a for grant in store.grants().values() if grant.expires_utc > utc},
         record=None if recorder is None else recorder.take,
         wishes=wishes,
+        resources=commander,
         contacts=Contacts(contacts(file, site), partial(_read_contacts, fields), store, on_event, clock.monotonic_s()),
     )
     news.append(control)
@@ -180,7 +184,7 @@ async def _serve(loaded: LoadedSite) -> int:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(keep_running(adapter, clock), name=adapter.name)
-                for adapter in (*fields, stations, *outward)
+                for adapter in (*fields, stations, *outward, *(() if commander is None else (commander,)))
             ]
             tasks.append(group.create_task(control.run(), name="control"))
             notifier.ready()

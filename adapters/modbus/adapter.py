@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.modbus.link import Link, where_of
@@ -64,6 +64,14 @@ class ModbusAdapter:
     def problems(self) -> Mapping[str, str]:
         """Devices whose last read gave no sample, and why."""
         return {unit.device.id: unit.trouble.problem for unit in self._units if unit.trouble.problem is not None}
+
+    def serves(self, device_id: str) -> bool:
+        """It is one of this adapter's devices."""
+        return any(unit.device.id == device_id for unit in self._units)
+
+    def writes(self, device_id: str) -> Collection[str] | None:
+        """Names that a device of ours can be written by; ``None`` while it does not answer."""
+        return next(unit.writes() for unit in self._units if unit.device.id == device_id)
 
     async def write(self, device_id: str, name: str, value: float) -> float:
         """Set one value of a device, between two reads, and read it back.
@@ -150,6 +158,7 @@ class ModbusAdapter:
         except DeviceUnavailable as error:
             for each in self._units:
                 each.trouble.problem = str(error)
+                each.forget()
             raise
 
     async def _poll(self, link: Link, unit: Unit) -> None:

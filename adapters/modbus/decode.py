@@ -63,6 +63,8 @@ class WritePoint:
         single: By function code 6 instead of 16.
         read_back: Address and type where the value shows; ``None`` where it shows nowhere.
         settle_s: How long the device takes until it shows there.
+        percent_of: Address, type and scale factor's address of the power that the register is a percentage of.
+        codes: What the register holds for each of our whole numbers.
     """
 
     name: str
@@ -75,6 +77,8 @@ class WritePoint:
     single: bool = False
     read_back: tuple[int, RegisterType] | None = None
     settle_s: float = 0.0
+    percent_of: tuple[int, RegisterType, int | None] | None = None
+    codes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ def plain_layout(device_map: RegisterMap) -> Layout:
             if register.read_back
             else None,
             settle_s=register.settle_s,
+            codes=register.codes,
         )
         for name, register in device_map.writes.items()
     }

@@ -1,12 +1,10 @@
 """The device maps that ship with the product."""
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 
-from cem.config.maps import DeviceMap, read_map
+from cem.config.maps import DeviceMap, ModelBook, read_map
 from cem.errors import DeviceMisconfigured
 
 FOLDER = Path(__file__).parent.parent / "modbus_maps"
@@ -14,13 +12,13 @@ _VERIFIED = re.compile(r"^verified:\s*true\b", re.MULTILINE)
 
 
 @cache
-def known_models() -> Mapping[str, bool]:
+def known_models() -> ModelBook:
     """Names a device's ``model`` may have in the site file, and whether each was checked against its sources.
 
     Only that one key is looked for: ``cem check`` should not parse every map.
     """
     found = {path.stem: bool(_VERIFIED.search(path.read_text("utf-8"))) for path in sorted(FOLDER.glob("*.yaml"))}
-    return MappingProxyType(found)
+    return ModelBook(found, load_map)
 
 
 @cache

@@ -106,6 +106,13 @@ def _writes(device_map: SunSpecMap, chain: Mapping[int, tuple[int, int]]) -> dic
         scale_offset = _offsets(model)[scale_point][0] if scale_point else None
         if max(offset + WIDTH[kind], (scale_offset or 0) + 1) > length + 2:
             continue
+        reference = next((each for each in write.percent_of if each in chain), None)
+        if write.percent_of and reference is None:
+            continue  # a percentage of nobody knows what
+        percent_of = None
+        if reference is not None:
+            at, (of, of_kind, of_scale) = chain[reference][0], _offsets(reference)[write.percent_of[reference]]
+            percent_of = (at + of, of_kind, None if of_scale is None else at + _offsets(reference)[of_scale][0])
         found[str(name)] = WritePoint(
             name=name,
             address=base + offset,
@@ -114,6 +121,7 @@ def _writes(device_map: SunSpecMap, chain: Mapping[int, tuple[int, int]]) -> dic
             valid=write.valid,
             scale_address=None if scale_offset is None else base + scale_offset,
             read_back=(base + offset, kind),
+            percent_of=percent_of,
         )
     return found
 

@@ -1,6 +1,7 @@
 """One device behind a Modbus connection: when to read it next, and what it said last."""
 
 import asyncio
+import math
 import random
 from dataclasses import dataclass
 
@@ -98,9 +99,13 @@ class Unit:
         low, high = point.valid
         if not low <= value <= high:
             raise DeviceMisconfigured(f"{self.device.id}: {name} of {value:g} is outside {low:g} to {high:g}")
-        unit_scale = await self._scale(link, point)
+        unit_scale, most = await self._scale(link, point)
+        value = min(value, most)
+        raw = _raw(point, value, unit_scale)
+        if raw is None:
+            raise DeviceMisconfigured(f"{self.device.id}: {name} of {value:g} is none of {sorted(point.codes)}")
         try:
-            words = encode_words(point.type, value / unit_scale, high_word_first=point.high_word_first)
+            words = encode_words(point.type, raw, high_word_first=point.high_word_first)
         except ValueError as error:
             raise DeviceMisconfigured(f"{self.device.id}: {name} of {value:g}: {error}") from error
         at = self.connection
@@ -114,10 +119,14 @@ class Unit:
         address, kind = point.read_back
         held = await self.ask(link, Request("holding", address, WIDTH[kind]))
         number = decode_words(kind, held, high_word_first=point.high_word_first)
-        if number is None or abs(number * unit_scale - value) > abs(unit_scale) * 0.501:
+        if number is None or abs(number - raw) > 0.501:
             seen = "nothing" if number is None else f"{number * unit_scale:g}"
             raise DeviceRefused(f"{self.device.id}: {name} was set to {value:g} and reads back as {seen}")
-        return number * unit_scale
+        return value if point.codes else number * unit_scale
+
+    def writes(self) -> frozenset[str] | None:
+        """Names of what may be written; ``None`` until it was asked for the first time."""
+        return None if self._layout is None else frozenset(self._layout.writes)
 
     async def writable(self, link: Link) -> dict[str, WritePoint]:
         """What may be written, by name."""
@@ -133,14 +142,28 @@ class Unit:
             self._decoder = Decoder(self._layout.points, (*self._layout.requests, *self._layout.slow_requests))
         return self._layout
 
-    async def _scale(self, link: Link, point: WritePoint) -> float:
-        if point.scale_address is None:
-            return point.scale
-        (word,) = await self.ask(link, Request("holding", point.scale_address, 1))
+    async def _scale(self, link: Link, point: WritePoint) -> tuple[float, float]:
+        """What one unit of the register means, and the most that it can be set to."""
+        scale = point.scale * await self._power_of_ten(link, point.name, point.scale_address)
+        if point.percent_of is None:
+            return scale, math.inf
+        address, kind, scale_address = point.percent_of
+        whole = decode_words(kind, await self.ask(link, Request("holding", address, WIDTH[kind])))
+        if not whole:
+            raise DeviceRefused(
+                f"{self.device.id}: {point.name} is set in percent, and the device does not say of what"
+            )
+        most = whole * await self._power_of_ten(link, point.name, scale_address)
+        return scale / 100 * most, most
+
+    async def _power_of_ten(self, link: Link, name: str, address: int | None) -> float:
+        if address is None:
+            return 1.0
+        (word,) = await self.ask(link, Request("holding", address, 1))
         exponent = exponent_of(word)
         if exponent is None:
-            raise DeviceRefused(f"{self.device.id}: {point.name} has no scale factor now; it cannot be set")
-        return float(point.scale * 10.0**exponent)
+            raise DeviceRefused(f"{self.device.id}: {name} has no scale factor now; it cannot be set")
+        return float(10.0**exponent)
 
     async def ask(self, link: Link, request: Request) -> list[int]:
         """Read some of its registers.
@@ -170,14 +193,27 @@ class Unit:
         """It did not answer; asked again after a growing pause, so that it does not slow its neighbours."""
         self.failed_this_run = True
         self.trouble.bad(reason, quiet=quiet)
-        self._layout = None  # it may come back as another device, or with other models
-        self._slow_s = float("-inf")
+        self.forget()
         pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(
             0.75, 1.0
         )
         self.due_s = max(self._next_tick_s(now_s), now_s + pause_s)
 
+    def forget(self) -> None:
+        """It was away: it may come back as another device, or with other models."""
+        self._layout = None
+        self._slow_s = float("-inf")
+
     def _next_tick_s(self, now_s: float) -> float:
         """Aligned to the period; ticks that passed are skipped, never made up for (M10)."""
         period_s = self.device.poll_s
         return self.epoch_s + ((now_s - self.epoch_s) // period_s + 1) * period_s
+
+
+def _raw(point: WritePoint, value: float, unit_scale: float) -> float | None:
+    """What the register is to hold; ``None`` where it has no code for the value."""
+    if point.codes:
+        return point.codes.get(round(value))
+    if point.percent_of is not None:
+        return float(math.floor(value / unit_scale + 1e-6))  # a limit is never rounded up
+    return value / unit_scale + 0.0  # no negative zero in a float

@@ -1,5 +1,6 @@
 """Device maps: what a Modbus device has in which register, as data (``adapters/modbus_maps``)."""
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,7 +22,7 @@ SLOW_VALUES = ("energy_wh", "soc_percent")
 """What may be read seldom: nothing that control compares with something else of the same moment."""
 
 WriteName = Literal[
-    "limit_percent", "limit_enable", "limit_revert_s", "limit_revert_percent", "limit_revert_enable",
+    "limit_w", "limit_percent", "limit_enable", "limit_revert_s", "limit_revert_percent", "limit_revert_enable",
     "power_w", "power_enable", "power_mode", "power_revert_w", "power_revert_enable", "power_revert_s",
     "charge_limit_w", "discharge_limit_w", "charge_percent", "discharge_percent", "storage_mode", "storage_revert_s",
     "grid_charging", "reserve_soc_percent",
@@ -29,8 +30,8 @@ WriteName = Literal[
 ]  # fmt: skip
 """What a map may let us write; one meaning each, the same for every device.
 
-``limit_*`` curtails production; ``power_w`` sets a battery (load convention: charging positive); ``current_a`` is what a
-wallbox may draw per phase; ``*_revert_*`` and ``watchdog_*`` are what the device falls back to by itself, and when, after
+``limit_*`` curtails production; ``power_w`` sets a battery (load convention: charging positive), ``charge_limit_w`` and
+``discharge_limit_w`` (both positive) bound what it does by itself; ``current_a`` is what a wallbox may draw per phase; ``*_revert_*`` and ``watchdog_*`` are what the device falls back to by itself, and when, after
 nobody wrote ``alive`` or the set-point again.
 """
 
@@ -62,6 +63,9 @@ class MapWrite(Section):
     read_address: Address | None = Field(None, description="Where it is read back, if not where it is written.")
     read_type: RegisterType | None = Field(None, description="Type there, if another.")
     settle_s: float = Field(0.0, ge=0, le=10, description="How long the device takes until it reads back.")
+    codes: dict[int, int] = Field(
+        default_factory=dict, description="What the register holds for each of our whole numbers; others are refused."
+    )
 
 
 class MapIdentity(Section):
@@ -98,6 +102,11 @@ class SunSpecWrite(Section):
     points: dict[int, str] = Field(min_length=1, description="Model to the point in it.")
     scale: float = Field(1.0, description="Point times this is the value; a negative number turns the sign.")
     valid: tuple[float, float] = Field(description="What may be written, in our unit and sign.")
+    percent_of: dict[int, str] = Field(
+        default_factory=dict,
+        description="The point is a percentage of the power in this point; the first of these models that the device "
+        "has. Ours is W then, and is never rounded up.",
+    )
 
 
 class MapBase(Section):
@@ -111,6 +120,9 @@ class MapBase(Section):
     phases: Literal[1, 3] = 3
     max_count: int = Field(125, ge=1, le=125, description="Most registers the device gives in one request.")
     max_gap: int = Field(8, ge=0, le=100, description="Unused registers worth reading to save a request.")
+    lapses_s: float | None = Field(
+        None, gt=0, description="A command that is not written anew for this long lapses in the device by itself."
+    )
     connect_pause_s: float = Field(0.0, ge=0, le=10, description="After connecting it does not answer at once.")
 
 
@@ -144,6 +156,30 @@ class SunSpecMap(MapBase):
 
 
 DeviceMap = RegisterMap | SunSpecMap
+
+
+class ModelBook(Mapping[str, bool]):
+    """Every map by name with whether it was checked against its sources; a map itself is read when it is needed.
+
+    Args:
+        verified: As in each map.
+        load: Reads one.
+    """
+
+    def __init__(self, verified: Mapping[str, bool], load: Callable[[str], DeviceMap]) -> None:
+        self._verified, self.load = dict(verified), load
+
+    def __getitem__(self, name: str) -> bool:
+        """Whether it was checked."""
+        return self._verified[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names."""
+        return iter(self._verified)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._verified)
 
 
 def read_map(path: Path) -> DeviceMap:

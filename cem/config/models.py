@@ -174,6 +174,11 @@ class Device(Section):
     )
     invert: bool = Field(False, description="The device counts export as positive.")
     max_w: PowerW | None = Field(None, description="Nameplate power of a pv inverter or battery.")
+    control: bool = Field(
+        False,
+        description="A pv inverter or battery is commanded, by Modbus: curtailed, held, bounded as the limits ask. Left "
+        "out: what it may do is only shown.",
+    )
 
 
 class EvseSection(Section):

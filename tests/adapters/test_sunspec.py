@@ -144,7 +144,7 @@ async def test_a_point_without_its_scale_factor_cannot_be_written():
             await until(adapter.measurements)
             with pytest.raises(DeviceRefused, match="charge_percent has no scale factor now"):
                 await adapter.write("it", "charge_percent", 50)
-            with pytest.raises(DeviceMisconfigured, match="cannot write 'power_w'; it has charge_percent"):
+            with pytest.raises(DeviceMisconfigured, match="cannot write 'power_w'; it has charge_limit_w"):
                 await adapter.write("it", "power_w", 50)
 
 

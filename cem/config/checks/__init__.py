@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterator
 
-from cem.config.checks import devices, electrical, inputs, limits, modes, names, security, services, zones
+from cem.config.checks import commands, devices, electrical, inputs, limits, modes, names, security, services, zones
 from cem.config.draft import Draft, Finding
 
 RULES = (
-    *names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *limits.RULES, *modes.RULES, *services.RULES, *inputs.RULES,
+    *names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *commands.RULES, *limits.RULES, *modes.RULES, *services.RULES, *inputs.RULES,
     *security.RULES,
 )  # fmt: skip
 
@@ -16,3 +16,4 @@ def find_problems(draft: Draft, known_models: Collection[str] | None = None) -> 
     for rule in RULES:
         yield from rule(draft)
     yield from devices.models_exist(draft, known_models)
+    yield from commands.maps_can_command(draft, known_models)
