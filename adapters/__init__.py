@@ -15,6 +15,7 @@ KINDS = {
     "opcua_devices": "adapters.opcua.device:OpcUaDevices",
     "virtual": "adapters.virtual:VirtualMeters",
     "ocpp": "adapters.ocpp.server:OcppServer",
+    "ocpp_identity": "adapters.ocpp.identity:OwnIdentityAdapter",
     "simulated": "adapters.simulated.site:SimulatedSite",
 }
 

@@ -5,8 +5,8 @@ import contextlib
 import hashlib
 import logging
 import signal
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
@@ -18,6 +18,7 @@ from adapters.modbus.maps import known_models
 from adapters.virtual import cars
 from cem.clock import SystemClock
 from cem.commanded import resource_commander
+from cem.config.channels import channels
 from cem.config.contact_models import ContactSection
 from cem.config.formula import CARS
 from cem.config.loader import LoadedSite, load_site_file
@@ -25,14 +26,12 @@ from cem.config.models import Device, ExternalLimit, SiteFile, Virtual, Web
 from cem.contacts import Contacts
 from cem.control import Control, Cycle
 from cem.core.engine import Plan
-from cem.core.grid_channel import Channel
 from cem.core.limits import LimitKind
 from cem.core.load_shed import Contact
 from cem.core.site import Site
 from cem.core.state import EvseState, Measurement
 from cem.core.timings import Timings
-from cem.core.units import HIGHEST_V
-from cem.errors import CemError
+from cem.csms.site_picture import SiteTold, site_told
 from cem.memory import settle
 from cem.ports import Adapter, ContactReader, Event, FieldAdapter
 from cem.replay import Recorder
@@ -116,7 +115,10 @@ async def _serve(loaded: LoadedSite) -> int:
         log.info("%s", event.text)
         store.note(event)
 
+    cycles: deque[Cycle] = deque(maxlen=1)
+
     def on_cycle(cycle: Cycle) -> None:
+        cycles.append(cycle)
         told = [field.problems() for field in fields] + ([] if commander is None else [commander.problems()])
         troubles = [f"{device}: {text}" for each in told for device, text in sorted(each.items())]
         picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
@@ -137,6 +139,7 @@ async def _serve(loaded: LoadedSite) -> int:
         "ocpp", file.csms, file.stations, site, store, clock, on_news, on_event,
         folder=loaded.path.parent, directory=directory,
     )  # fmt: skip
+    fields += _identities(loaded, store, clock, on_news, on_event, lambda own: _told(plan, cycles, own))
     utc = clock.utc()
     recorder = _recorder(loaded, plan, directory)
     loop = asyncio.get_running_loop()
@@ -256,35 +259,6 @@ def timings(file: SiteFile) -> Timings:
     )
 
 
-def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
-    """The external limits as their state machines want them: in W, or A per phase."""
-    zones = {zone.zone_id: zone for zone in site.zones}
-    made = []
-    for limit in file.external_limits:
-        zone = zones[limit.zone or site.root.zone_id]
-        per_phase = limit.unit == "A"
-        rating_a = zone.protection.rating_a
-        failsafe = limit.failsafe_a if per_phase else limit.failsafe_w
-        if failsafe is None:
-            raise CemError(f"external limit {limit.id} has no failsafe value in {limit.unit}")  # `cem check` refuses it
-        made.append(
-            Channel(
-                limit.id,
-                LimitKind(limit.kind),
-                zone.zone_id,
-                "A" if per_phase else "W",
-                failsafe=failsafe,
-                nominal=rating_a if per_phase else rating_a * site.phases * HIGHEST_V,
-                failsafe_duration_s=limit.failsafe_duration_s,
-                heartbeat_timeout_s=limit.heartbeat_timeout_s,
-                settle_s=limit.settle_s,
-                release_ramp_s=limit.release_ramp_s,
-                hold_after_failsafe=limit.after_failsafe == "hold",
-            )
-        )
-    return tuple(made)
-
-
 def contacts(file: SiteFile, site: Site) -> tuple[Contact, ...]:
     """The digital inputs as their state machine wants them."""
     return tuple(
@@ -361,6 +335,25 @@ def _outward(file: SiteFile, view: SnapshotCell, wishes: Wishes, clock: SystemCl
         "mqtt_out", file.mqtt_out, picture, wishes.latest, wishes.hand_in, clock, version=version
     )
     return [made]
+
+
+def _told(plan: Plan, cycles: Sequence[Cycle], own: Collection[str]) -> SiteTold | None:
+    return site_told(plan, cycles[-1].decision, own) if cycles else None
+
+
+def _identities(
+    loaded: LoadedSite, store: Store, clock: SystemClock, news: Any, on_event: Any, told: Callable[..., SiteTold | None]
+) -> list[FieldAdapter]:
+    """The site's own stations, one towards each upstream that knows it."""
+    return [
+        adapters.create(
+            "ocpp_identity", upstream, loaded.site, store, clock, news, on_event,
+            partial(told, upstream.limit_names.values()),
+            folder=loaded.path.parent, version=metadata.version("cem-site-controller"),
+        )
+        for upstream in loaded.file.csms.upstreams
+        if upstream.own_identity is not None
+    ]  # fmt: skip
 
 
 def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:

@@ -119,7 +119,7 @@ class OcppServer:
         self._twins: dict[str, Twins] = {station.id: Twins() for station in stations}
         self._room = WaitingRoom(self._now, self._tell_once)
         self._told: set[tuple[str, str]] = set()
-        self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams}
+        self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams if up.role != "site"}
         self._up: dict[str, set[str]] = {name: set() for name in self._upstreams}
         self._lost: set[str] = set()
         self.port: int | None = None

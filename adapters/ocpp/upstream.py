@@ -116,3 +116,8 @@ class UpstreamLink:
         """Sends one frame; a broken connection is noticed by ``run``."""
         if self._socket is not None:
             put(self._socket, text)
+
+    def abort(self) -> None:
+        """Cuts the connection off; it is dialed again."""
+        if self._socket is not None:
+            self._socket.transport.abort()

@@ -15,7 +15,8 @@ from rich.table import Table
 from adapters.modbus.maps import known_models
 from adapters.simulated.household import Sky
 from adapters.simulated.plant import Plant
-from cem.app import channels, timings
+from cem.app import timings
+from cem.config.channels import channels
 from cem.config.loader import LoadedSite, load_site_file
 from cem.config.plain import load_site_section
 from cem.core.engine import Plan

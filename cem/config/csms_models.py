@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cem.config.basics import Identifier, Port, Section
+from cem.config.basics import CurrentA, Identifier, Port, Section
 
 
 class ListenTls(Section):
@@ -32,14 +32,49 @@ class Listen(Section):
     tls: ListenTls | None = Field(None, description="Encryption for security profiles 2 and 3.")
 
 
+class OwnIdentity(Section):
+    """This site as a station without EVSEs towards an upstream, which may so set a limit for the site as a whole."""
+
+    id: Identifier = Field(description="Identity that the upstream knows the site by.")
+    password: str | None = Field(
+        None, description="Its credential; left out: the upstream's. Give it by !secret or !env."
+    )
+    ocpp_version: Literal["1.6", "2.0.1", "2.1"] = Field("2.0.1", description="Spoken with the upstream.")
+    kind: Literal["import", "load"] = Field(
+        "import", description="What its maximum bounds: all that the site draws, or our charging alone."
+    )
+    failsafe_a: CurrentA | None = Field(
+        None,
+        description="Most per phase before the upstream was ever heard, and while it is away. Left out: only what it set, "
+        "which holds without contact too until its own end.",
+    )
+    failsafe_duration_s: float = Field(7200, ge=7200, le=86_400, description="2 to 24 h.")
+    after_failsafe: Literal["hold", "release"] = Field(
+        "hold", description="When that time is over: keep the failsafe value, or go without it."
+    )
+    contact_timeout_s: float = Field(
+        120, ge=6, le=3600, description="Without a message of the upstream for this long it is away."
+    )
+    settle_s: float = Field(120, ge=1, le=3600, description="After first contact, how long to wait for a first limit.")
+    release_ramp_s: float = Field(300, ge=0, le=3600, description="A released limit rises linearly over this time.")
+    meter_interval_s: float = Field(
+        10,
+        ge=0,
+        le=86_400,
+        description="How often the current into the site is told, until the upstream sets it; 0: never.",
+    )
+
+
 class Upstream(Section):
-    """An operator's cloud CSMS."""
+    """An operator's cloud CSMS, or another of our controllers, which feeds this site."""
 
     id: Identifier = Field(description="Name of the upstream, in messages and pages.")
     url: str = Field(pattern=r"^wss?://", description="Without the station's identity, which is appended.")
     password: str | None = Field(None, description="Credential towards this upstream.")
-    role: Literal["primary", "observer"] = Field(
-        "primary", description="One is primary and decides; observers see everything and their commands are refused."
+    role: Literal["primary", "observer", "site"] = Field(
+        "primary",
+        description="One is primary and decides; observers see everything and their commands are refused; site: it hears of "
+        "no station, own_identity alone dials it.",
     )
     allow: tuple[str, ...] = Field(
         default=(), max_length=100, description="Observer: OCPP actions that it may command all the same."
@@ -47,6 +82,14 @@ class Upstream(Section):
     ca: str | None = Field(None, description="CAs that its certificate is checked with, PEM; left out: the system's.")
     certificate: str | None = Field(None, description="Our client certificate towards it (security profile 3), PEM.")
     key: str | None = Field(None, description="The private key of certificate.")
+    own_identity: OwnIdentity | None = Field(
+        None, description="This site as a station of its own towards this upstream."
+    )
+
+    @property
+    def limit_names(self) -> dict[str, str]:
+        """What the limits that it sets for the site are called, by unit."""
+        return {"A": self.id, "W": f"{self.id}:w"}
 
 
 class Csms(Section):

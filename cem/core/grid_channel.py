@@ -36,6 +36,8 @@ class Channel:
         nominal: The most the zone could carry in that unit; a written value above it is refused, and a release
             rises to it.
         hold_after_failsafe: Stay at the failsafe value when its duration is over, instead of releasing.
+        lasting: What was written holds without contact too, until its own end (a charging profile of OCPP); beside
+            the failsafe value the lower counts.
     """
 
     limit_id: str
@@ -49,6 +51,7 @@ class Channel:
     settle_s: float = 120.0
     release_ramp_s: float = 300.0
     hold_after_failsafe: bool = True
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,19 @@ def step(
         The new memory, and the limit in force (``None`` for no limit).
     """
     memory = _hear(memory, signal, now_s, channel.heartbeat_timeout_s)
-    write, problem = _standing_write(channel, signal, now_s) if memory.contact_s is not None else (None, None)
+    standing, problem = _standing_write(channel, signal, now_s)
+    write = standing if memory.contact_s is not None else None
+    problem = problem if memory.contact_s is not None else None
     if problem is not None and memory.written is not None and memory.state is ChannelState.LIMITED:
         write = (True, memory.written)  # nonsense never loosens what holds
     memory = replace(memory, problem=problem)
     memory = _move(channel, memory, write, now_s)
-    memory = _settle_value(channel, memory, now_s)
+    lasting = None
+    if channel.lasting and standing is not None:
+        lasting = standing[1]
+        if memory.state is ChannelState.LIMITED:
+            memory = replace(memory, written=lasting)
+    memory = _settle_value(channel, memory, lasting, now_s)
     return memory, _limit(channel, memory)
 
 
@@ -172,7 +182,7 @@ def _move(
             return memory
 
 
-def _settle_value(channel: Channel, memory: ChannelMemory, now_s: float) -> ChannelMemory:
+def _settle_value(channel: Channel, memory: ChannelMemory, lasting: float | None, now_s: float) -> ChannelMemory:
     """Tighten at once; loosen after the delay, linearly."""
     target: float | None
     match memory.state:
@@ -182,6 +192,8 @@ def _settle_value(channel: Channel, memory: ChannelMemory, now_s: float) -> Chan
             target = memory.written
         case _:
             target = None
+    if lasting is not None:
+        target = lasting if target is None else min(target, lasting)
     now_value = memory.in_force
     goal = channel.nominal if target is None else target
     if now_value is None or goal <= now_value:

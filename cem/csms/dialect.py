@@ -59,6 +59,16 @@ class ProfilesAsked:
     stack_level: int | None
     sources: tuple[str, ...] = ()
 
+    def selects(self, profile: Profile) -> bool:
+        """Whether it asks for this profile, which a CSMS set."""
+        return (
+            (not self.sources or "CSO" in self.sources)
+            and (self.evse is None or profile.evse == self.evse)
+            and (not self.ids or profile.profile_id in self.ids)
+            and (self.purpose is None or profile.purpose == self.purpose)
+            and (self.stack_level is None or profile.stack_level == self.stack_level)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StartProfile:

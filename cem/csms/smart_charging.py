@@ -20,13 +20,14 @@ from cem.csms.facts import ScheduleChosen
 from cem.csms.frames import Frame, Kind, result
 from cem.csms.ids import Ids
 from cem.csms.keeper import Keeper
-from cem.csms.metering import instant, items
-from cem.csms.moment import Now, ocpp_time
+from cem.csms.metering import items
+from cem.csms.moment import Now
 from cem.csms.parsing import member, whole, words
 from cem.csms.picture import Picture
 from cem.csms.profile_reading import Rules, read_profile
+from cem.csms.profile_records import from_record, to_record
 from cem.csms.profile_store import ProfileStore
-from cem.csms.profiles import EPOCH, SECOND_US, TX, Clear, CompositeAsked, Profile, Rate, Refusal, Running, Step, to_us
+from cem.csms.profiles import SECOND_US, TX, Clear, CompositeAsked, Profile, Rate, Refusal, Running, Step, to_us
 from cem.csms.records import Kept
 
 NAME = "profiles"
@@ -84,9 +85,9 @@ class SmartCharging:
         self._rules = dialect.rules
         # up to 0.1 it was the list of profiles alone
         listed = items(kept if isinstance(kept, list) else member(kept, "profiles"))
-        self.profiles.restore([p for item in listed if (p := _read(item, dialect.rules)) is not None])
+        self.profiles.restore([p for item in listed if (p := from_record(item, dialect.rules)) is not None])
         for item in items(member(kept, "starting")):
-            profile = _read(item, dialect.rules)
+            profile = from_record(item, dialect.rules)
             if profile is not None:
                 token, remote_id = words(item.get("token")), whole(item.get("remote_start_id"))
                 self._starting.append(Starting(profile, str(item.get("message_id")), token, remote_id))
@@ -94,9 +95,9 @@ class SmartCharging:
 
     def _keep(self) -> None:
         kept = {
-            "profiles": [_record(p) for p in self.profiles.find()],
+            "profiles": [to_record(p) for p in self.profiles.find()],
             "starting": [
-                _record(s.profile)
+                to_record(s.profile)
                 | {"message_id": s.message_id, "token": s.token, "remote_start_id": s.remote_start_id}
                 for s in self._starting
             ],
@@ -224,16 +225,7 @@ class SmartCharging:
             self._keep()
 
     def _find(self, query: ProfilesAsked) -> list[Profile]:
-        if query.sources and "CSO" not in query.sources:
-            return []
-        return self.profiles.find(
-            lambda p: (
-                (query.evse is None or p.evse == query.evse)
-                and (not query.ids or p.profile_id in query.ids)
-                and (query.purpose is None or p.purpose == query.purpose)
-                and (query.stack_level is None or p.stack_level == query.stack_level)
-            )
-        )
+        return self.profiles.find(query.selects)
 
     def _update(self, payload: Mapping[str, Any], now: Now) -> Refusal | None:
         profile_id = whole(payload.get("chargingProfileId"))
@@ -332,23 +324,3 @@ def _sum(each: Sequence[Sequence[Step]], unit: str) -> list[Step]:
         if not merged or merged[-1].limit != total:
             merged.append(Step(at, total))
     return merged
-
-
-def _record(profile: Profile) -> dict[str, Any]:
-    received = EPOCH + timedelta(microseconds=profile.received_us)
-    return {
-        "evse": profile.evse,
-        "raw": profile.raw,
-        "transaction_id": profile.transaction_id,
-        "received": ocpp_time(received),
-        "chosen": profile.chosen,
-    }
-
-
-def _read(kept: Mapping[str, Any], rules: Rules) -> Profile | None:
-    received = instant(kept.get("received")) or EPOCH
-    profile = read_profile(kept.get("raw"), whole(kept.get("evse")) or 0, rules, received)
-    if isinstance(profile, Refusal):
-        return None
-    chosen = min(whole(kept.get("chosen")) or 0, len(profile.schedules) - 1)
-    return replace(profile, transaction_id=words(kept.get("transaction_id")), chosen=chosen)

@@ -114,6 +114,18 @@ async def running(server):
     return task
 
 
+@contextlib.asynccontextmanager
+async def running_task(work):
+    """The work goes on until the block ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 class Limits:
     """What a station was told to hold, by purpose."""
 

@@ -189,6 +189,21 @@ OTHERS = {
         ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a', allow: [Reset]}]"),
         "38:38: csms.upstreams[0].allow: 'allow' is for observers; the primary may command anything",
     ),
+    "a site without its own identity": (
+        ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a', role: site}]"),
+        "38:15: csms.upstreams[0]: upstream 'a' has role site and no 'own_identity'",
+    ),
+    "the site as one of its stations": (
+        ("listen: {port: 9000}", "upstreams: [{id: a, url: 'ws://a', own_identity: {id: st-1}}]"),
+        "38:57: csms.upstreams[0].own_identity.id: 'st-1' is a station of this site; the site needs an identity of its own",
+    ),
+    "the site's limit named as another": (
+        ("listen: {port: 9000}", "upstreams: [{id: dso, url: 'ws://a', own_identity: {id: yard}}]"),
+        (
+            "38:40: csms.upstreams[0].own_identity: an external limit is called 'dso' too; the site's limit of this upstream "
+            "has its name"
+        ),
+    ),
     "empty name": (("name: Yard", 'name: ""'), "3:3: site.name: an empty text; something must be given"),
     "failsafe time too short": (
         ("failsafe_w: 4200", "failsafe_w: 4200\n    failsafe_duration_s: 60"),

@@ -1,6 +1,7 @@
 """The channel state machine, exit by exit (GRID_SIGNALS table), and faults D2 to D5."""
 
 import math
+from dataclasses import replace
 
 from cem.core.grid_channel import Channel, ChannelState, from_record, start, step, to_record
 from cem.core.limits import LimitKind, LimitSignal
@@ -121,3 +122,26 @@ def test_d3_a_restart_resumes_a_limit_and_a_failsafe_with_the_remaining_time():
 
 def test_a_broken_record_starts_at_failsafe():
     assert from_record(CHANNEL, {"state": "nonsense"}, 0.0, 7.0) == start(CHANNEL, 7.0)
+
+
+def test_what_lasts_holds_without_contact_until_its_own_end_beside_the_failsafe_value():
+    """A charging profile carries its own end: without contact the lower of it and the failsafe value counts."""
+    channel = replace(CHANNEL, lasting=True, release_ramp_s=0.0)
+
+    def lives(memory, signals):
+        limit = None
+        for now_s, heard in signals:
+            memory, limit = step(channel, memory, heard, now_s)
+        return memory, value(limit)
+
+    memory, held = lives(start(channel, 0.0), [(0.0, signal(0.0, 3000.0))])
+    assert held == 3000.0
+    gone = [(t, signal(t, 2500.0 if t > 60 else 3000.0, alive_s=0.0)) for t in range(1, 131)]
+    assert lives(memory, gone[:70])[1] == 2500.0  # its schedule goes on
+    memory, held = lives(memory, gone)
+    assert (memory.state, held) == (ChannelState.FAILSAFE, 2500.0)
+    ended = [(t, signal(t, None, active=False, alive_s=0.0)) for t in range(131, 135)]
+    memory, held = lives(memory, ended)
+    assert (memory.state, held) == (ChannelState.FAILSAFE, 4200.0)
+    resumed = from_record(channel, to_record(memory, 135.0), 10.0, 0.0)
+    assert lives(resumed, [(0.0, signal(0.0, 1000.0, alive_s=-200.0))])[1] == 1000.0

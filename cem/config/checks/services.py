@@ -39,7 +39,7 @@ def profiles_are_refreshed_in_time(draft: Draft) -> Iterator[Finding]:
 def one_upstream_decides(draft: Draft) -> Iterator[Finding]:
     upstreams = draft.csms.upstreams if draft.csms else ()
     primaries = [i for i, upstream in enumerate(upstreams) if upstream.role == "primary"]
-    if upstreams and not primaries:
+    if any(upstream.role == "observer" for upstream in upstreams) and not primaries:
         yield Finding(("csms", "upstreams"), "one upstream must have 'role: primary'; observers decide nothing")
     for i in primaries[1:]:
         first = upstreams[primaries[0]].id
@@ -49,9 +49,28 @@ def one_upstream_decides(draft: Draft) -> Iterator[Finding]:
     for i, upstream in enumerate(upstreams):
         if upstream.id in [other.id for other in upstreams[:i]]:
             yield Finding(("csms", "upstreams", i, "id"), f"upstream '{upstream.id}' exists already")
-        if upstream.allow and upstream.role == "primary":
+        if upstream.allow and upstream.role != "observer":
             yield Finding(
                 ("csms", "upstreams", i, "allow"), "'allow' is for observers; the primary may command anything"
+            )
+
+
+def own_identities_are_free(draft: Draft) -> Iterator[Finding]:
+    """The site's own station is no station of the site, and its limit has a name of its own."""
+    upstreams = draft.csms.upstreams if draft.csms else ()
+    stations, limits = draft.names("stations"), draft.names("external_limits")
+    for i, upstream in enumerate(upstreams):
+        path, own = ("csms", "upstreams", i, "own_identity"), upstream.own_identity
+        if own is None:
+            if upstream.role == "site":
+                yield Finding(("csms", "upstreams", i), f"upstream '{upstream.id}' has role site and no 'own_identity'")
+            continue
+        if own.id in stations:
+            yield Finding((*path, "id"), f"'{own.id}' is a station of this site; the site needs an identity of its own")
+        if {upstream.id, f"{upstream.id}:w"} & set(limits):
+            yield Finding(
+                (*path,),
+                f"an external limit is called '{upstream.id}' too; the site's limit of this upstream has its name",
             )
 
 
@@ -81,4 +100,11 @@ def time_zone_exists(draft: Draft) -> Iterator[Finding]:
         yield Finding(("site", "time_zone"), f"no time zone '{name[:60]}'{guess}; write one such as Europe/Berlin")
 
 
-RULES = (limits_have_failsafe, profiles_are_refreshed_in_time, one_upstream_decides, ports_are_free, time_zone_exists)
+RULES = (
+    limits_have_failsafe,
+    profiles_are_refreshed_in_time,
+    one_upstream_decides,
+    own_identities_are_free,
+    ports_are_free,
+    time_zone_exists,
+)
