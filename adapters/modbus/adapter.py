@@ -78,7 +78,7 @@ class ModbusAdapter:
 
         Args:
             device_id: One of this adapter's devices.
-            name: A ``config.maps.WriteName`` that its map has.
+            name: A ``config.names.WriteName`` that its map has.
             value: In that name's unit; powers in load convention.
 
         Returns:

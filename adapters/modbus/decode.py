@@ -56,7 +56,7 @@ class WritePoint:
     """One holding register, or a few that make one number, that may be written.
 
     Attributes:
-        name: As in ``config.maps.WriteName``.
+        name: As in ``config.names.WriteName``.
         scale: Register times this is the value.
         scale_address: Register of the power of ten, read before writing.
         valid: Smallest and largest value, after scaling.

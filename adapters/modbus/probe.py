@@ -1,42 +1,20 @@
 """Ask Modbus devices now, for the tools of an installer; the controller itself polls by ``ModbusAdapter``."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Self
 
 from adapters.modbus.link import Link
 from adapters.modbus.sunspec_points import Model, read_models
 from adapters.modbus.unit import Unit
+from adapters.reading import Reading
 from adapters.trouble import Trouble
 from cem.config.maps import SunSpecMap
 from cem.config.models import Device, ModbusConnection
-from cem.core.state import Measurement
 from cem.errors import AdapterError, DeviceMisconfigured
 from cem.ports import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One read of one device.
-
-    Attributes:
-        taken_s: Monotonic time at its start.
-        latency_s: Until the last answer.
-        values: As the map decodes them, on the device's terminals; ``frequency_hz`` too.
-        measurement: What the controller would make of it; ``None`` where the sample is refused or there was no answer.
-        problem: Why there is none.
-        answered: The device answered, whatever it said.
-    """
-
-    taken_s: float
-    latency_s: float
-    values: Mapping[str, float]
-    measurement: Measurement | None
-    problem: str | None
-    answered: bool
-
-
-class Probe:
+class ModbusProbe:
     """The devices of one line, asked one at a time.
 
     Args:
@@ -44,6 +22,8 @@ class Probe:
         devices: All of that line.
         clock: Monotonic time.
     """
+
+    one_at_a_time = True
 
     def __init__(self, connection: ModbusConnection, devices: Sequence[Device], clock: Clock) -> None:
         self._clock = clock

@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from adapters.mqtt.contact import MqttContact
 from adapters.mqtt.device import MqttDevice
 from adapters.mqtt.link import Link
+from adapters.mqtt.write import MqttWrites
+from adapters.reading import Reading
 from adapters.trouble import Trouble
 from cem.config.contact_models import ContactSection
 from cem.config.models import Device
@@ -49,6 +51,8 @@ class MqttAdapter:
         self._devices = [MqttDevice(device, Trouble(device.id, clock, news)) for device in devices]
         self._contacts = [MqttContact(c, Trouble(f"contact {c.id}", clock, news), clock) for c in contacts]
         self._listeners: tuple[MqttDevice | MqttContact, ...] = (*self._devices, *self._contacts)
+        self._writes = MqttWrites(list(devices))
+        self._link: Link | None = None
         self._topics = self._all_topics()
         self._keepalives = tuple(dict.fromkeys(d.keepalive for d in devices if d.keepalive is not None))
         for topic in self._topics:
@@ -57,6 +61,7 @@ class MqttAdapter:
 
     def _all_topics(self) -> frozenset[str]:
         said = {topic for listener in self._listeners for topic in listener.topics}
+        said |= self._writes.topics
         return frozenset(said | {li.availability.topic for li in self._listeners if li.availability is not None})
 
     def measurements(self) -> Mapping[str, Measurement]:
@@ -77,6 +82,33 @@ class MqttAdapter:
         told |= {contact.config.id: contact.trouble.problem for contact in self._contacts}
         return {name: problem for name, problem in told.items() if problem is not None}
 
+    @property
+    def ready(self) -> bool:
+        """Something can be written."""
+        return self._link is not None and self._link.connected
+
+    def reading(self, device_id: str) -> Reading | None:
+        """The last one of a device of ours, for tools."""
+        return next(device.reading for device in self._devices if device.device.id == device_id)
+
+    def serves(self, device_id: str) -> bool:
+        """It is one of this adapter's devices."""
+        return any(device.device.id == device_id for device in self._devices)
+
+    def writes(self, device_id: str) -> Collection[str] | None:
+        """Names that a device of ours can be written by; ``None`` while the broker is away."""
+        return self._writes.names(device_id) if self.ready else None
+
+    async def write(self, device_id: str, name: str, value: float) -> float:
+        """Set one value of a device, see ``MqttWrites.write``.
+
+        Raises:
+            AdapterError: It was not set, or that is not known.
+        """
+        if not self.serves(device_id):
+            raise DeviceMisconfigured(f"{device_id}: no such device behind {self.name}")
+        return await self._writes.write(self._link, device_id, name, value)
+
     async def run(self) -> None:
         """Listen until the broker is lost.
 
@@ -90,6 +122,7 @@ class MqttAdapter:
         def heard() -> None:
             changed = False
             for topic, (payload, taken_s, retained) in cell.take().items():
+                self._writes.heard(topic, payload, retained=retained)
                 for device in self._devices:
                     device.heard(topic, payload, taken_s, retained=retained)
                 for contact in self._contacts:
@@ -104,7 +137,7 @@ class MqttAdapter:
 
         for listener in self._listeners:
             listener.connected()
-        link = Link(self.name, self._broker, dict.fromkeys(self._topics, 0), on_message)
+        self._link = link = Link(self.name, self._broker, dict.fromkeys(self._topics, 0), on_message)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.run())
@@ -113,6 +146,7 @@ class MqttAdapter:
         except* AdapterError as errors:
             raise errors.exceptions[0] from None
         finally:
+            self._link = None
             for contact in self._contacts:
                 contact.lost()
 

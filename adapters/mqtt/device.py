@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from adapters.mqtt.availability import Availability
 from adapters.mqtt.payload import number_in
 from adapters.quality import QualityCheck, Sample
+from adapters.reading import Reading
 from adapters.trouble import Trouble
 from cem.config.models import Device
 from cem.config.mqtt_models import MqttValue
@@ -28,7 +29,9 @@ class MqttDevice:
         self.device = device
         self.trouble = trouble
         self.latest: Measurement | None = None
+        self.reading: Reading | None = None
         self.values: dict[str, tuple[float, float]] = {}
+        self._spoke: set[str] = set()
         self._numbers: dict[Source, tuple[float, float]] = {}
         self._scales: dict[str, float] = {name: value.scale for name, value in device.values.items()}
         self._sources: dict[str, tuple[Source, Source | None]] = {
@@ -52,36 +55,44 @@ class MqttDevice:
             if self.availability.online is False:
                 self.values.clear()
                 self._numbers.clear()
-                self.trouble.bad(
+                self._spoke.clear()
+                gone = (
                     f"{self.device.id}: the broker says that it is offline ({topic}: {payload[:40].decode(errors='replace')}); "
                     "check its power and its network"
                 )
+                self.trouble.bad(gone)
+                self.reading = Reading(taken_s, None, {}, None, gone, answered=False)
             return
         if retained or topic not in self.topics:
             return  # L10: said once, some time ago
         if self.availability is not None and self.availability.online is False:
             return
         bad = self._read(topic, payload, taken_s)
-        if bad:
-            self.trouble.bad(f"{self.device.id}: {self._told(bad, topic, payload)}")
-        if not self.values:
-            return
-        outcome = self._check.judge(
-            Sample(
-                _age_from_s(self.values),
-                {name: number for name, (number, _) in self.values.items()},
-                coherent=self._coherent,
-            )
-        )
-        if isinstance(outcome, Measurement):
-            self.latest = outcome
-            if not bad:
-                self.trouble.good()
-        elif not bad:
-            self.trouble.bad(f"{self.device.id}: {outcome}")
+        problem = f"{self.device.id}: {self._told(bad, topic, payload)}" if bad else None
+        numbers = {name: number for name, (number, _) in self.values.items()}
+        found: Measurement | None = None
+        if numbers:
+            outcome = self._check.judge(Sample(_age_from_s(self.values), numbers, coherent=self._coherent))
+            if isinstance(outcome, Measurement):
+                self.latest = found = outcome
+            elif problem is None:
+                problem = f"{self.device.id}: {outcome}"
+        waited_for = sorted(self.topics - self._spoke)
+        if found is None and not bad:
+            if waited_for:  # half of a first sample is no outage
+                self.trouble.problem = f"{self.device.id}: nothing heard yet on {', '.join(waited_for)}"
+                return
+            if problem is None:
+                return
+        if problem is not None:
+            self.trouble.bad(problem)
+        else:
+            self.trouble.good()
+        self.reading = Reading(taken_s, None, numbers, None if problem else found, problem, answered=True)
 
     def _read(self, topic: str, payload: bytes, taken_s: float) -> list[str]:
         """Takes in what a payload says; the names of values that could not be read from it."""
+        self._spoke.add(topic)
         bad = []
         for name, (plus, minus) in self._sources.items():
             here = [source for source in (plus, minus) if source is not None and source[0] == topic]

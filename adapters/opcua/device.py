@@ -2,18 +2,20 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from adapters.opcua import session
+from adapters.opcua.write import write_node
 from adapters.quality import QualityCheck, Sample
+from adapters.reading import Reading
 from adapters.trouble import Trouble
 from cem.config.models import Device
 from cem.config.opcua_models import OpcUaServer
 from cem.core.limits import LimitSignal
 from cem.core.state import Measurement
-from cem.errors import DeviceUnavailable
+from cem.errors import DeviceMisconfigured, DeviceUnavailable
 from cem.ports import Clock, News
 from cem.supervise import obey_cancellation
 
@@ -42,6 +44,7 @@ class OpcUaDevices:
         self._server = connection
         self._clock = clock
         self._devices = [_Device(device, connection, Trouble(device.id, clock, news), clock) for device in devices]
+        self._session: tuple[Any, Any, int] | None = None
 
     def measurements(self) -> Mapping[str, Measurement]:
         """The latest good sample of each device that ever gave one."""
@@ -55,6 +58,39 @@ class OpcUaDevices:
         """Devices without a good sample at the moment, and why."""
         return {d.device.id: d.trouble.problem for d in self._devices if d.trouble.problem is not None}
 
+    @property
+    def ready(self) -> bool:
+        """Something can be written."""
+        return self._session is not None
+
+    def reading(self, device_id: str) -> Reading | None:
+        """The last one of a device of ours, for tools."""
+        return next(each.reading for each in self._devices if each.device.id == device_id)
+
+    def serves(self, device_id: str) -> bool:
+        """It is one of this adapter's devices."""
+        return any(each.device.id == device_id for each in self._devices)
+
+    def writes(self, device_id: str) -> Collection[str] | None:
+        """Names that a device of ours can be written by; ``None`` while the server is away."""
+        if self._session is None:
+            return None
+        return next(sorted(each.device.write_nodes) for each in self._devices if each.device.id == device_id)
+
+    async def write(self, device_id: str, name: str, value: float) -> float:
+        """Set one value of a device and read it back, see ``write_node``; nothing is sent later than asked.
+
+        Raises:
+            AdapterError: It was not set, or that is not known.
+        """
+        device = next((each.device for each in self._devices if each.device.id == device_id), None)
+        if device is None:
+            raise DeviceMisconfigured(f"{device_id}: no such device behind {self.name}")
+        if self._session is None:
+            raise DeviceUnavailable(f"{device_id}: {name} cannot be set: no connection to {self._server.endpoint}")
+        client, ua, index = self._session
+        return await write_node(client, ua, device, index, name, value)
+
     async def run(self) -> None:
         """Read until the server is lost.
 
@@ -63,7 +99,12 @@ class OpcUaDevices:
             DeviceRefused: It refuses our user or our certificate.
             DeviceMisconfigured: It has no such namespace, node or security, or is not trusted.
         """
-        where = f"{self.name}: {self._server.endpoint}"
+        try:
+            await self._read_all(f"{self.name}: {self._server.endpoint}")
+        finally:
+            self._session = None
+
+    async def _read_all(self, where: str) -> None:
         async with session.connected(self.name, self._server) as (client, ua):
             lost = asyncio.Event()
 
@@ -75,6 +116,7 @@ class OpcUaDevices:
                 index = await session.namespace_index(client, self._server, where)
                 nodes = [await self._nodes(client, ua, device, index) for device in self._devices]
             obey_cancellation()
+            self._session = (client, ua, index)
             due_s = [self._clock.monotonic_s()] * len(self._devices)
             for device in self._devices:
                 device.connected()
@@ -117,6 +159,7 @@ class _Device:
     def __init__(self, device: Device, server: OpcUaServer, trouble: Trouble, clock: Clock) -> None:
         self.device = device
         self.latest: Measurement | None = None
+        self.reading: Reading | None = None
         self.trouble = trouble
         self._check = QualityCheck(device)
         self._clock = clock
@@ -160,12 +203,20 @@ class _Device:
         outcome = self._check.judge(Sample(taken_s, numbers)) if numbers else None
         if isinstance(outcome, Measurement):
             self.latest = outcome
+        problem = None
         if bad:
-            self.trouble.bad(f"{self.device.id}: {'; '.join(bad[:3])}; check the nodes, or ask whoever runs the server")
+            problem = f"{self.device.id}: {'; '.join(bad[:3])}; check the nodes, or ask whoever runs the server"
         elif isinstance(outcome, str):
-            self.trouble.bad(f"{self.device.id}: {outcome}")
-        elif outcome is not None:
+            problem = f"{self.device.id}: {outcome}"
+        elif outcome is None:
+            return  # its heartbeat has not moved yet
+        if problem is None:
             self.trouble.good()
+        else:
+            self.trouble.bad(problem)
+        found = outcome if problem is None and isinstance(outcome, Measurement) else None
+        latency_s = self._clock.monotonic_s() - started_s
+        self.reading = Reading(started_s, latency_s, numbers, found, problem, answered=True)
 
     def _heard_beat(self, value: Any, now_s: float) -> None:
         if self._beat is not None and value != self._beat:

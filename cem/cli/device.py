@@ -15,18 +15,22 @@ from rich.table import Table
 
 from adapters.modbus.link import where_of
 from adapters.modbus.maps import known_models, load_map
-from adapters.modbus.probe import Probe, Reading
+from adapters.probes import probe_for
+from adapters.reading import Probe, Reading
 from cem.cli.device_report import BAD, GOOD, Report, judge
 from cem.clock import SystemClock
 from cem.config.loader import load_site_file
-from cem.config.models import Device, ModbusConnection
+from cem.config.models import Device, ModbusConnection, Virtual
+from cem.config.mqtt_models import MqttBroker
+from cem.config.opcua_models import OpcUaServer
 from cem.errors import CemError
 
 EXIT_BAD = 1
+CLOSING_S = 30.0  # longest wait for a reading that was asked for in time
 EXIT_REMARKS = 3
 
 File = Annotated[Path, typer.Argument(help="The site file.", show_default=False)]
-Names = Annotated[list[str] | None, typer.Argument(help="Devices; all Modbus devices where left out.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Devices; all where left out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 T = TypeVar("T")
@@ -106,7 +110,12 @@ def device_test(
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
     reports = [
-        judge(device, readings[device.id], verified=known_models()[device.model or ""], now_s=_CLOCK.monotonic_s())
+        judge(
+            device,
+            readings[device.id],
+            verified=known_models().get(device.model or "", True),
+            now_s=_CLOCK.monotonic_s(),
+        )
         for device in devices
         if readings[device.id]
     ]
@@ -141,20 +150,19 @@ def device_write(
 def _chosen(file: Path, names: list[str] | None) -> list[Device]:
     devices = load_site_file(file, known_models=known_models()).file.devices
     if not names:
-        return [device for device in devices if isinstance(device.connection, ModbusConnection)]
+        return [device for device in devices if not isinstance(device.connection, Virtual)]
     by_id = {device.id: device for device in devices}
     for name in names:
         if name not in by_id:
             raise CemError(f"no device {name!r} in {file}; there are {', '.join(by_id) or 'none'}")
-        if not isinstance(by_id[name].connection, ModbusConnection):
-            raise CemError(f"{name} is not a Modbus device; this command asks Modbus devices")
+        if isinstance(by_id[name].connection, Virtual):
+            raise CemError(f"{name} is worked out from other devices; ask those")
     return [by_id[name] for name in names]
 
 
 def _with_probe(device: Device, work: Callable[[Probe], Awaitable[T]]) -> T:
     async def run() -> T:
-        assert isinstance(device.connection, ModbusConnection)  # noqa: S101 - _chosen gives no others
-        async with Probe(device.connection, [device], _CLOCK) as probe:
+        async with probe_for([device], _CLOCK) as probe:
             return await work(probe)
 
     return asyncio.run(run())
@@ -164,25 +172,31 @@ def _series(devices: list[Device], seconds: float) -> Iterator[tuple[Device, Rea
     """Readings of all devices, each line by one connection, as they come."""
     lines: dict[tuple[object, ...], list[Device]] = {}
     for device in devices:
-        if isinstance(device.connection, ModbusConnection):
+        if not isinstance(device.connection, Virtual):
             lines.setdefault(device.connection.line, []).append(device)
     end_s = _CLOCK.monotonic_s() + seconds
     with asyncio.Runner() as runner:
         readings: asyncio.Queue[tuple[Device, Reading] | None] = asyncio.Queue()
 
-        async def line(members: list[Device]) -> None:
-            first = members[0].connection
-            assert isinstance(first, ModbusConnection)  # noqa: S101 - sorted out above
+        async def ask(probe: Probe, members: list[Device]) -> None:
             due_s = {device.id: _CLOCK.monotonic_s() for device in members}
+            while (now_s := _CLOCK.monotonic_s()) < end_s:
+                device = min(members, key=lambda each: due_s[each.id])
+                if (pause_s := due_s[device.id] - now_s) > 0:
+                    await asyncio.sleep(min(pause_s, end_s - now_s))
+                    continue
+                reading = await probe.read(device.id)
+                readings.put_nowait((device, reading))
+                period_s = device.poll_s if probe.one_at_a_time or not reading.answered else 0.0
+                due_s[device.id] = max(due_s[device.id] + period_s, _CLOCK.monotonic_s())
+
+        async def line(members: list[Device]) -> None:
             try:
-                async with Probe(first, members, _CLOCK) as probe:
-                    while (now_s := _CLOCK.monotonic_s()) < end_s:
-                        device = min(members, key=lambda each: due_s[each.id])
-                        if (pause_s := due_s[device.id] - now_s) > 0:
-                            await asyncio.sleep(min(pause_s, end_s - now_s))
-                            continue
-                        readings.put_nowait((device, await probe.read(device.id)))
-                        due_s[device.id] = max(due_s[device.id] + device.poll_s, _CLOCK.monotonic_s())
+                async with probe_for(members, _CLOCK) as probe, asyncio.timeout(seconds + CLOSING_S):
+                    parts = [members] if probe.one_at_a_time else [[device] for device in members]
+                    async with asyncio.TaskGroup() as group:
+                        for part in parts:
+                            group.create_task(ask(probe, part))
             finally:
                 readings.put_nowait(None)
 
@@ -208,13 +222,25 @@ def _described(device: Device) -> dict[str, Any]:
     return {
         "id": device.id,
         "role": device.role,
-        "where": where_of(connection) if isinstance(connection, ModbusConnection) else connection.kind,
+        "where": _where(device),
         "unit": connection.unit_id if isinstance(connection, ModbusConnection) else None,
         "model": device.model,
         "title": device_map.title if device_map else None,
         "verified": device_map.verified if device_map else None,
-        "writes": sorted(str(name) for name in device_map.writes) if device_map else [],
+        "writes": sorted(device_map.writes if device_map else {**device.write_topics, **device.write_nodes}),
     }
+
+
+def _where(device: Device) -> str:
+    match device.connection:
+        case MqttBroker(host=host, port=port):
+            return f"mqtt {host}:{port}"
+        case OpcUaServer(endpoint=endpoint):
+            return endpoint
+        case Virtual(formulas=formulas):
+            return f"worked out: {formulas[0]}"
+        case modbus:
+            return where_of(modbus)
 
 
 def _as_json(device: Device, reading: Reading) -> dict[str, Any]:
@@ -222,7 +248,7 @@ def _as_json(device: Device, reading: Reading) -> dict[str, Any]:
     return {
         "device": device.id,
         "problem": reading.problem,
-        "latency_ms": round(1000 * reading.latency_s, 1),
+        "latency_ms": None if reading.latency_s is None else round(1000 * reading.latency_s, 1),
         "measurement": measured,
         "values": dict(reading.values),
     }
@@ -242,7 +268,8 @@ def _line(device: Device, reading: Reading) -> str:
         told.append(f"{found.soc_percent:.0f} %")
     if found.energy_wh is not None:
         told.append(f"{found.energy_wh / 1000:.1f} kWh")
-    return " ".join((told[0], ", ".join(told[1:]), f"({1000 * reading.latency_s:.0f} ms)"))
+    latency = [] if reading.latency_s is None else [f"({1000 * reading.latency_s:.0f} ms)"]
+    return " ".join((told[0], ", ".join(told[1:]), *latency))
 
 
 def _show(report: Report) -> None:

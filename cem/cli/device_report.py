@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from adapters.modbus.probe import Reading
+from adapters.reading import Reading
 from cem.config.models import Device
 from cem.core.units import PerPhase
 
@@ -66,7 +67,9 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def _connection(report: Report, device: Device, readings: Sequence[Reading], now_s: float) -> None:
-    latencies_ms = [1000 * reading.latency_s for reading in readings if reading.answered]
+    latencies_ms = [
+        1000 * reading.latency_s for reading in readings if reading.answered and reading.latency_s is not None
+    ]
     errors = sum(reading.measurement is None for reading in readings)
     good_s = [reading.taken_s for reading in readings if reading.measurement is not None]
     report.figures |= {
@@ -76,6 +79,14 @@ def _connection(report: Report, device: Device, readings: Sequence[Reading], now
         "latency_p95_ms": percentile(latencies_ms, 0.95) if latencies_ms else None,
         "age_s": now_s - good_s[-1] if good_s else None,
     }
+    gaps_s = [later - earlier for earlier, later in pairwise(good_s)]
+    if gaps_s and not latencies_ms:  # it speaks by itself
+        report.figures |= {"interval_p50_s": percentile(gaps_s, 0.5), "interval_p95_s": percentile(gaps_s, 0.95)}
+        if percentile(gaps_s, 0.95) > 2 * device.poll_s:
+            report.remarks.append(
+                f"its values are {percentile(gaps_s, 0.95):.1f} s apart, poll_s says {device.poll_s:g} s: let it publish more "
+                "often, or raise poll_s"
+            )
     if errors and good_s:
         problem = next(reading.problem for reading in reversed(readings) if reading.problem)
         text = f"{errors} of {len(readings)} reads gave no sample; the last reason: {problem}"

@@ -8,8 +8,9 @@ from cem.config.basics import CurrentA, Identifier, Port, PositiveA, PositiveS, 
 from cem.config.contact_models import ContactSection
 from cem.config.csms_models import Csms
 from cem.config.limit_models import GroupSection, ScheduledLimit
-from cem.config.mqtt_models import MqttAvailability, MqttBroker, MqttKeepalive, MqttOut, MqttValue
-from cem.config.opcua_models import OpcUaServer, OpcUaValue
+from cem.config.mqtt_models import MqttAvailability, MqttBroker, MqttKeepalive, MqttOut, MqttValue, MqttWrite
+from cem.config.names import WriteName
+from cem.config.opcua_models import OpcUaServer, OpcUaValue, OpcUaWrite
 
 
 class GridConnection(Section):
@@ -167,6 +168,10 @@ class Device(Section):
     heartbeat: str | None = Field(
         None, description="OPC UA: node of a counter that moves while the device behind the server lives."
     )
+    write_topics: dict[WriteName, MqttWrite] = Field(
+        default_factory=dict, description="MQTT: what may be set, by the names that maps have for it (`current_a` ...)."
+    )
+    write_nodes: dict[WriteName, OpcUaWrite] = Field(default_factory=dict, description="OPC UA: likewise.")
     poll_s: PositiveS = Field(1.0, description="Modbus, OPC UA: read period. MQTT: how often a value is expected.")
     phases: Literal[1, 3] = Field(3, description="Phases it measures.")
     phase_order: Literal["L1L2L3", "L2L3L1", "L3L1L2", "L1L3L2", "L3L2L1", "L2L1L3"] = Field(

@@ -48,6 +48,20 @@ class MqttValue(Section):
     )
 
 
+class MqttWrite(Section):
+    """Something that may be set by a message to a device."""
+
+    topic: str = Field(min_length=1, description="Where the device hears it, without wildcards.")
+    payload: str = Field("{value}", description="What is sent; `{value}` becomes the number.")
+    scale: float = Field(1.0, description="The number sent times this is the value; negative turns the sign.")
+    valid: tuple[float, float] = Field(description="Least and most that may be set, in our unit and sign.")
+    read_topic: str | None = Field(
+        None, description="Where the device says what it holds; left out: it is taken at its word."
+    )
+    read_path: str | None = Field(None, description="Dotted path there, where that is JSON.")
+    settle_s: PositiveS = Field(5.0, le=10, description="How long it may take until it says so.")
+
+
 class MqttAvailability(Section):
     """Where the broker tells whether a device lives: its last will."""
 

@@ -53,3 +53,13 @@ class OpcUaValue(Section):
         1.0,
         description="Multiplied with the value (kW and kWh: 1000, mA: 0.001); a negative number turns the sign.",
     )
+
+
+class OpcUaWrite(Section):
+    """A node that may be written."""
+
+    node: str = Field(min_length=1, description="As for a value.")
+    scale: float = Field(1.0, description="The node's number times this is the value; negative turns the sign.")
+    valid: tuple[float, float] = Field(description="Least and most that may be written, in our unit and sign.")
+    read_node: str | None = Field(None, description="Where it is read back, if not where it is written.")
+    settle_s: float = Field(0.0, ge=0, le=10, description="How long the device takes until it reads back.")

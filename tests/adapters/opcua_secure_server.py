@@ -1,6 +1,7 @@
 """An asyncua server with Basic256Sha256, users and a trust list of its own, as a process of its own.
 
-Objects/Meter with L1 to L3 (kW), Volt (s=Volt) and Life (ten beats a second). User ``cem`` with password ``right``, or
+Objects/Meter with L1 to L3 (kW), Volt (s=Volt) and Life (ten beats a second); Objects/Plc with what may be written: Percent
+(Int16), Current (Float), Ignored (Float, shown by Shown, which never follows) and Locked, which nobody may write. User ``cem`` with password ``right``, or
 whoever shows the user certificate. Client applications are trusted when their certificate lies in the given folder.
 """
 
@@ -95,6 +96,12 @@ async def _serve(folder: Path) -> None:
     phases = [await meter.add_variable(index, f"L{n}", float(n)) for n in (1, 2, 3)]
     await meter.add_variable(ua.NodeId("Volt", index), f"{index}:Volt", 231.0)
     life = await meter.add_variable(index, "Life", 0, ua.VariantType.UInt32)
+    plc = await server.nodes.objects.add_object(index, "Plc")
+    for name, kind in (("Percent", "Int16"), ("Current", "Float"), ("Ignored", "Float")):
+        node = await plc.add_variable(index, name, 0, getattr(ua.VariantType, kind))
+        await node.set_writable()
+    await plc.add_variable(index, "Shown", 7.0)
+    await plc.add_variable(index, "Locked", 0.0)
     async with server:
         print(server.bserver._server.sockets[0].getsockname()[1], flush=True)
         alive = {"on": True}

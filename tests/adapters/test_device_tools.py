@@ -43,6 +43,7 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         self.run(self._server.__aexit__(None, None, None))
+        self.run(asyncio.sleep(0.05))  # its connections close in the loop's next turns
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -72,12 +72,24 @@ def topics_are_exact(draft: Draft) -> Iterator[Finding]:
     for i, device in draft.devices:
         for name, value in device.values.items():
             places += [(("devices", i, "values", name, key), getattr(value, key)) for key in ("topic", "minus_topic")]
+        for label, write in device.write_topics.items():
+            places += [
+                (("devices", i, "write_topics", label, key), getattr(write, key)) for key in ("topic", "read_topic")
+            ]
         for key in ("availability", "keepalive"):
             section = getattr(device, key)
             places += [] if section is None else [(("devices", i, key, "topic"), section.topic)]
     for path, topic in places:
         if topic is not None and set(topic) & {"#", "+"}:
             yield Finding(path, f"topic '{topic[:60]}' has a wildcard; one value comes from one topic")
+
+
+def writes_have_ranges(draft: Draft) -> Iterator[Finding]:
+    for i, device in draft.devices:
+        for key, writes in (("write_topics", device.write_topics), ("write_nodes", device.write_nodes)):
+            for name, (low, high), scale in ((n, w.valid, w.scale) for n, w in writes.items()):
+                if low > high or scale == 0:
+                    yield Finding(("devices", i, key, name), f"'{name}': valid goes from least to most, scale is not 0")
 
 
 def hosts_are_hosts(draft: Draft) -> Iterator[Finding]:
@@ -178,6 +190,7 @@ RULES = (
     lines_agree,
     readable,
     topics_are_exact,
+    writes_have_ranges,
     hosts_are_hosts,
     nameplate_known,
     guarding_meters,
