@@ -41,7 +41,7 @@ FRESH_S = 15.0
 
 @runtime_checkable
 class DeviceWriter(Protocol):
-    """An adapter that can write to devices, by the names of ``config.maps.WriteName``."""
+    """An adapter that can write to devices, by the names of ``config.names.WriteName``."""
 
     def serves(self, device_id: str) -> bool:
         """It is a device of this adapter."""
