@@ -163,7 +163,17 @@ class Dialect(Protocol):
         """The limits in a composite schedule, A per phase; ``None`` where it does not tell."""
         ...
 
-    def safe_default(self, evse: int, amps: float, *, maximum: bool = False) -> Ask:
+    def composite_steps(self, result: Mapping[str, Any]) -> Sequence[tuple[float, float]]:
+        """The same with when each begins, in s; empty where it does not tell."""
+        ...
+
+    def ask_capabilities(self) -> Ask:
+        """Asks what the station says of its charging profiles: stack levels, rate units, phases."""
+        ...
+
+    def safe_default(
+        self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
+    ) -> Ask:
         """The permanent limit; as the station's maximum where the cloud's own profiles go there too."""
         ...
 

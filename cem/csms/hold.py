@@ -50,6 +50,7 @@ class Hold:
         default_gone: A live limit took the place of the safe default, so nothing is left when it ends.
         phases_wanted: Phases that it should charge on; 0 where nobody said.
         phases_refused: It would not switch phases, or said that it did and did not.
+        pause_until_s: It is asked to pause until then, because it follows nothing else.
         car_phases: Phases that its car was seen to use; ``None`` before.
     """
 
@@ -77,6 +78,7 @@ class Hold:
     default_gone: bool = False
     phases_wanted: int = 0
     phases_refused: bool = False
+    pause_until_s: float = 0.0
     car_phases: int | None = None
 
     @property
@@ -114,7 +116,7 @@ class Hold:
             # A clock set back by years must not keep a grant for years (L8).
             left_s = min(left_s, SLOWER * self.duration_s + GRANT_MARGIN_S)
             if left_s > 0:
-                self.pending = [Sent(grant.limit_a, LADDER[0], now.s + left_s)]
+                self.pending = [Sent(grant.limit_a, self.way, now.s + left_s)]
 
     def connected(self, now_s: float) -> None:
         """A new connection: everything is to be confirmed again, and sent again (S5)."""
@@ -171,7 +173,7 @@ class Hold:
     def set_limit(self, amps: float, now_s: float) -> bool:
         """Control's setpoint; returns whether the target moved."""
         before = self.target_a
-        self.setpoint_a, self.setpoint_s = amps, now_s
+        self.setpoint_a, self.setpoint_s = (amps if now_s >= self.pause_until_s else 0.0), now_s
         return self._moved(before)
 
     def set_cloud(self, amps: float | None) -> bool:
@@ -229,13 +231,20 @@ class Hold:
         return sent
 
     def accepted(self, sent: Sent, now_s: float) -> None:
-        """The station took it: it replaces everything before it."""
+        """The station took it: it replaces everything before it but profiles of another kind."""
         if self.acked is None or self.acked.phases != sent.phases:
             self.switched_s = now_s
+        others = [*self.pending, *((self.acked,) if self.acked is not None else ())]
+        self.pending = [p for p in others if p.rung != sent.rung and now_s < p.until_s]
         self.acked, self.confirmed_s = sent, now_s
-        self.pending = []
         self.tries = 0
         self.refused = None
+
+    def withdrawn(self, sent: Sent) -> None:
+        """It was refused for how it was written: it goes out again in other words, which costs nothing."""
+        if sent in self.pending:
+            self.pending.remove(sent)
+        self.due = True
 
     def rejected(self, sent: Sent, now_s: float, *, never: bool) -> bool:
         """The station refused it: try again, or the next rung; returns whether the ladder has come to its end.

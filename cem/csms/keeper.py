@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from cem.core.site import Evse
+from cem.core.units import LOWEST_V
 from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect, Live
 from cem.csms.frames import Frame, Kind, call
@@ -12,10 +13,14 @@ from cem.csms.hold import TRIES, Hold
 from cem.csms.ladder import END_TO_END, LADDER, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
+from cem.csms.personality import Quirk
 from cem.csms.picture import Picture
 from cem.csms.records import Grant
+from cem.csms.study import Study
 
 LIMIT_TIMEOUT_S = 10.0
+DEFAULT_WAYS = (("A", False), ("A", False), ("A", True), ("W", False))
+"""Unit, and whether Absolute, of the safe default, in the order of trying."""
 DEFAULT_RETRY_S = 30.0
 BACKDATE_S = 60.0
 """A live limit's schedule starts this long ago, so that a station whose clock is a little slow obeys it at once."""
@@ -34,6 +39,8 @@ class Keeper:
         out: Where actions go.
         new_id: Makes message ids.
         proven: Called once the safe default is known to be in place, or known to be refused.
+        quirks: Publicly known of models.
+        may_stop: Ending a transaction that follows no limit is allowed.
         end_to_end: The cloud's own profiles reach the station: hold it by its maximum alone.
 
     Attributes:
@@ -51,8 +58,10 @@ class Keeper:
         out: list[Action],
         new_id: Callable[[], str],
         proven: Callable[[bool], None],
+        quirks: Sequence[Quirk] = (),
         *,
         end_to_end: bool = False,
+        may_stop: bool = False,
     ) -> None:
         self._station_id = station_id
         self._end_to_end = end_to_end
@@ -72,6 +81,7 @@ class Keeper:
         ladder: Sequence[Rung] = END_TO_END if end_to_end else LADDER if len(evses) == 1 else several
         self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder) for e in evses}
         self._order: dict[int, None] = dict.fromkeys(self.holds)
+        self.study = Study(station_id, self.holds, picture, lane, out, new_id, quirks, may_stop=may_stop)
 
     def restore(self, grants: Mapping[str, Grant], *, safe_default: bool, now: Now) -> None:
         """Takes over what was on disk when we started."""
@@ -84,9 +94,10 @@ class Keeper:
         for hold in self.holds.values():
             hold.connected(now.s)
 
-    def accepted(self, dialect: Dialect, now: Now) -> None:
-        """The station may be commanded: clear, install the default, then hold."""
+    def accepted(self, dialect: Dialect, identity: tuple[str, str, str], now: Now) -> None:
+        """The station, of this vendor, model and firmware, may be commanded: clear, install the default, then hold."""
         self._dialect = dialect
+        self.study.accepted(identity, dialect, now)
         self.cleared = not all(h.default_known for h in self.holds.values())
         # A known station keeps its profiles over a reconnect; clearing would free a running transaction for a moment.
         self._clear = deque(dialect.clear_foreign() if self.cleared else ())
@@ -115,7 +126,7 @@ class Keeper:
 
     def look(self, now: Now) -> None:
         """Compares what is measured with what was commanded."""
-        del now
+        self.study.look(self._dialect, now)
         for number, hold in self.holds.items():
             live = self._picture.evses[number]
             if live.current_a is None or live.measured_s is None:
@@ -131,9 +142,10 @@ class Keeper:
         """S5: an EVSE began or resumed; its limit is sent again."""
         self.holds[evse].again()
 
-    def ended(self, evse: int) -> None:
+    def ended(self, evse: int, now: Now) -> None:
         """No transaction there any more."""
         hold = self.holds[evse]
+        self.study.ended(evse, now)
         hold.transaction_ended()
         grant = hold.released()
         if grant is not None:
@@ -187,6 +199,10 @@ class Keeper:
     def _send_default(self, dialect: Dialect, number: int, now: Now) -> None:
         hold = self.holds[number]
         self._default_try_s[number] = now.s + DEFAULT_RETRY_S
+        ways = [("A", True)] * TRIES if self._end_to_end else DEFAULT_WAYS
+        unit, absolute = ways[self._default_tries[number]]
+        amps = hold.evse.fallback_a
+        amount = amps if unit == "A" else amps * LOWEST_V  # all of it on one phase
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is None:
@@ -197,20 +213,22 @@ class Keeper:
                 self._default_refused.discard(number)
                 if all(h.default_sure for h in self.holds.values()):
                     self._proven(True)
-            elif self._default_tries[number] + 1 < TRIES:
+            elif self._default_tries[number] + 1 < len(ways):
                 self._default_tries[number] += 1
                 self._default_try_s[number] = now.s
             else:
                 self._default_tries[number] = 0
                 self._default_try_s[number] = now.s + DEFAULT_RETRY_S
                 hold.default_known = False
+                self.study.default_refused()
                 if number not in self._default_refused:
                     self._default_refused.add(number)
                     self._refused(hold, _said(answer, dialect))
                 self._proven(False)
             self._out.append(News())
 
-        self._send(dialect.safe_default(number, hold.evse.fallback_a, maximum=self._end_to_end), now, done)
+        ask = dialect.safe_default(number, amount, unit=unit, maximum=self._end_to_end, absolute=absolute)
+        self._send(ask, now, done)
 
     def _send_live(self, dialect: Dialect, number: int, now: Now) -> None:
         hold = self.holds[number]
@@ -225,7 +243,9 @@ class Keeper:
         start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - BACKDATE_S)
         amount = target if sent.rung.unit == "A" else hold.watts(target)
         life_s = int(hold.life_s + (0 if sent.rung.relative else BACKDATE_S))
-        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, sent.phases)
+        own = self.study.personality
+        offline_s = int(hold.life_s) if dialect.version == "2.1" and not own.no_offline_limit else None
+        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, sent.phases, offline_s)
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is None:
@@ -236,14 +256,19 @@ class Keeper:
                     hold.transaction_ended()  # it was for a transaction that is over
                 else:
                     hold.accepted(sent, now.s)
+                    self.study.took(number, sent, dialect, now)
                 if recovered:
                     text = f"{self._station_id} EVSE {number} takes limits again"
                     self._out.append(Emit("limit_accepted", text, {"evse": hold.evse.evse_id}))
+            elif offline_s is not None and not own.no_offline_limit and own.way is None:
+                own.no_offline_limit = True  # 2.1: perhaps it is that member alone
+                hold.withdrawn(sent)
             else:
                 never = answer.kind is not Kind.RESULT or dialect.limit_status(answer.payload) == "NotSupported"
                 switched = not hold.phases_refused
                 if hold.rejected(sent, now.s, never=never):
                     self._refused(hold, _said(answer, dialect))
+                self.study.refused(hold, sent)
                 if switched and hold.phases_refused:
                     self._not_switched(hold, f"refuses it ({_said(answer, dialect)})")
             self._out.append(News())

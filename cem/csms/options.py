@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cem.csms.authorization import OnRejected, Policy, Tags
+from cem.csms.personality import Quirk
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class Options:
     Attributes:
         primary_id: Name of the upstream that decides, where there is one.
         observers: Further upstreams, with the commands that each may give.
+        quirks: What is publicly known of models.
+        stop_ignoring: A transaction that follows no limit in any words is ended.
         end_to_end: The primary's charging profiles reach this station (mode A), which has one EVSE.
     """
 
@@ -30,3 +33,5 @@ class Options:
     end_to_end: bool = False
     unwanted_samples: str = "empty"
     signs: bool = False
+    quirks: tuple[Quirk, ...] = ()
+    stop_ignoring: bool = False

@@ -64,7 +64,7 @@ class Picture:
         nominal_v: float,
         out: list[Action],
         started: Callable[[int], None],
-        ended: Callable[[int], None],
+        ended: Callable[[int, Now], None],
     ) -> None:
         self._station_id = station_id
         self._nominal_v = nominal_v
@@ -101,7 +101,7 @@ class Picture:
             if transaction is not None:
                 # S18: only the station ends a transaction towards the cloud; for control nothing flows any more.
                 transaction.lost = True
-            self._ended(fact.evse)
+            self._ended(fact.evse, now)
         elif changed and fact.status == "Charging" and transaction is not None:
             self._started(fact.evse)
         if changed:
@@ -260,7 +260,7 @@ class Picture:
         if self.transactions.at(transaction.evse) is None:
             live.current_a, live.measured_s = None, None
             live.needs, live.departure_s = None, None
-            self._ended(transaction.evse)
+            self._ended(transaction.evse, now)
         self._out.append(News())
 
     def _record(self, transaction: Transaction, kind: str, at: datetime, reason: str | None = None) -> None:

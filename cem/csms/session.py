@@ -25,6 +25,7 @@ from cem.csms.onboarding import Onboarding
 from cem.csms.options import Options
 from cem.csms.outlook import evse_state
 from cem.csms.pace import Shared
+from cem.csms.personality import NAME as PERSONALITY
 from cem.csms.picture import Picture
 from cem.csms.records import Grant, IdMap, JournalEntry, OpenSession, Registration
 from cem.csms.settings import NAME as SETTINGS
@@ -34,7 +35,7 @@ from cem.csms.smart_charging import SmartCharging
 from cem.csms.transactions import ENDED
 from cem.csms.uplink import Leg
 from cem.csms.versions import DIALECTS, dialect_of
-from cem.csms.waiting import describe
+from cem.csms.waiting import describe, identity
 
 BOOT_GRACE_S = 3.0
 """A station that connects has this long to boot before it is taken as one that need not."""
@@ -78,7 +79,8 @@ class StationSession:
         self.picture = Picture(station_id, evses, nominal_v, self._out, self._started, self._ended)
         self.keeper = Keeper(
             station_id, evses, options.profile_duration_s, options.profile_refresh_s,
-            self._down, self.picture, self._out, new_id, self._proven, end_to_end=options.end_to_end,
+            self._down, self.picture, self._out, new_id, self._proven, options.quirks,
+            end_to_end=options.end_to_end, may_stop=options.stop_ignoring,
         )  # fmt: skip
         legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
         shared = shared or Shared()
@@ -128,6 +130,7 @@ class StationSession:
     ) -> None:
         """Takes over what was on disk when we started; ``remembered`` gives back what was ``Kept`` by name."""
         self._desk.registration = registration
+        self.keeper.study.restore(remembered(PERSONALITY))
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
         self.picture.restore(open_sessions, remembered(ENDED), now.s)
         self.clouds.restore(journal, id_maps)
@@ -255,7 +258,8 @@ class StationSession:
         if self._opened_s is None:
             return  # it left before its boot was answered
         self._accepted, self._booting = True, False
-        self.keeper.accepted(dialect, now)
+        boot = self._desk.registration.boot if self._desk.registration is not None else {}
+        self.keeper.accepted(dialect, identity(boot), now)
         known = self._desk.registration is not None and bool(self._desk.registration.boot)
         self._onboarding.accepted(dialect, booted=booted, known=known)
         if not self._shown_online:
@@ -319,6 +323,7 @@ class StationSession:
             "queue_down": len(self._down),
             "only_our_profiles": self._onboarding.verified,
             "needs": self.picture.told_needs(),
+            "personality": self.keeper.study.personality.record(),
             **self.clouds.status(),
         }
 
@@ -342,10 +347,10 @@ class StationSession:
         self._onboarding.started(evse)
         self.keeper.started(evse)
 
-    def _ended(self, evse: int) -> None:
+    def _ended(self, evse: int, now: Now) -> None:
         self._unfollowed = True
         self.smart.ended(evse)
-        self.keeper.ended(evse)
+        self.keeper.ended(evse, now)
 
     def _proven(self, safe: bool) -> None:
         if self._dialect is not None:

@@ -41,11 +41,20 @@ LOOK_S = 86_400
 """How far a station's composite schedule is looked at."""
 
 
+def steps_told(schedule: Any) -> Sequence[tuple[float, float]]:
+    """When each limit of a composite schedule begins, and that limit in A; empty in another unit."""
+    if member(schedule, "chargingRateUnit") != "A":
+        return []
+    told = [
+        (number(p.get("startPeriod")), number(p.get("limit")))
+        for p in items(member(schedule, "chargingSchedulePeriod"))
+    ]
+    return [(start_s, limit) for start_s, limit in told if start_s is not None and limit is not None]
+
+
 def limits_told(schedule: Any) -> Sequence[float] | None:
     """The limits of a composite schedule in A; ``None`` in another unit, or where there are none."""
-    periods = items(member(schedule, "chargingSchedulePeriod"))
-    limits = [limit for period in periods if (limit := number(period.get("limit"))) is not None]
-    return limits if limits and member(schedule, "chargingRateUnit") == "A" else None
+    return [limit for _, limit in steps_told(schedule)] or None
 
 
 def live_schedule(live: Live) -> dict[str, Any]:
@@ -160,6 +169,15 @@ class V16:
     def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
         return limits_told(result.get("chargingSchedule"))
 
+    def composite_steps(self, result: Mapping[str, Any]) -> Sequence[tuple[float, float]]:
+        return steps_told(result.get("chargingSchedule"))
+
+    def ask_capabilities(self) -> Ask:
+        keys = [
+            "ChargeProfileMaxStackLevel", "ChargingScheduleAllowedChargingRateUnit", "ConnectorSwitch3to1PhaseSupported"
+        ]  # fmt: skip
+        return "GetConfiguration", {"key": keys}
+
     def _profile(
         self, number: int, purpose: Purpose, level: int, kind: str, schedule: dict[str, Any]
     ) -> dict[str, Any]:
@@ -171,15 +189,18 @@ class V16:
             "chargingSchedule": schedule,
         }
 
-    def safe_default(self, evse: int, amps: float, *, maximum: bool = False) -> Ask:
-        period = [{"startPeriod": 0, "limit": tenths(amps)}]
-        schedule = {"chargingRateUnit": "A", "chargingSchedulePeriod": period}
+    def safe_default(
+        self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
+    ) -> Ask:
+        period = [{"startPeriod": 0, "limit": tenths(amount)}]
+        schedule = {"chargingRateUnit": unit, "chargingSchedulePeriod": period}
         if maximum:
             body = self._profile(
                 SAFE_PROFILE_ID + evse, Purpose.STATION_MAX, 0, "Absolute", {**schedule, "startSchedule": ALWAYS}
             )
             return "SetChargingProfile", {"connectorId": 0, "csChargingProfiles": body}
-        body = self._profile(SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
+        kind, begins = ("Absolute", {"startSchedule": ALWAYS}) if absolute else ("Relative", {})
+        body = self._profile(SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, kind, {**schedule, **begins})
         return "SetChargingProfile", {"connectorId": evse, "csChargingProfiles": body}
 
     def live_limit(self, live: Live) -> Ask:

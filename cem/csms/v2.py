@@ -33,7 +33,7 @@ from cem.csms.needs import read_needs
 from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
 from cem.csms.profile_reading import RULES_21, RULES_201, chosen, tenths
 from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
-from cem.csms.v16 import ALWAYS, LOOK_S, limits_told, live_id, live_schedule, period_of
+from cem.csms.v16 import ALWAYS, LOOK_S, limits_told, live_id, live_schedule, period_of, steps_told
 
 _WORDS = {
     Purpose.TX: "TxProfile",
@@ -175,6 +175,14 @@ class V2:
     def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
         return limits_told(result.get("schedule"))
 
+    def composite_steps(self, result: Mapping[str, Any]) -> Sequence[tuple[float, float]]:
+        return steps_told(result.get("schedule"))
+
+    def ask_capabilities(self) -> Ask:
+        names = ("ProfileStackLevel", "RateUnit", "Phases3to1")
+        asked = [{"component": {"name": "SmartChargingCtrlr"}, "variable": {"name": name}} for name in names]
+        return "GetVariables", {"getVariableData": asked}
+
     def _ask(self, evse: int, number: int, purpose: Purpose, level: int, kind: str, schedule: dict[str, Any]) -> Any:
         return {
             "evseId": evse,
@@ -187,14 +195,17 @@ class V2:
             },
         }
 
-    def safe_default(self, evse: int, amps: float, *, maximum: bool = False) -> Ask:
-        period = [{"startPeriod": 0, "limit": tenths(amps)}]
-        schedule = {"chargingRateUnit": "A", "chargingSchedulePeriod": period}
+    def safe_default(
+        self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
+    ) -> Ask:
+        period = [{"startPeriod": 0, "limit": tenths(amount)}]
+        schedule = {"chargingRateUnit": unit, "chargingSchedulePeriod": period}
         if maximum:  # K01.FR.38: never relative
             since = {**schedule, "startSchedule": ALWAYS}
             ask = self._ask(0, SAFE_PROFILE_ID + evse, Purpose.STATION_MAX, 0, "Absolute", since)
         else:
-            ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, "Relative", schedule)
+            kind, begins = ("Absolute", {"startSchedule": ALWAYS}) if absolute else ("Relative", {})
+            ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, kind, {**schedule, **begins})
         return "SetChargingProfile", ask
 
     def live_limit(self, live: Live) -> Ask:

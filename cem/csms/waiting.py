@@ -54,3 +54,10 @@ def describe(boot: Mapping[str, Any]) -> dict[str, str | None]:
         told.get("model", told.get("chargePointModel")),
     )
     return {"vendor": None if vendor is None else str(vendor)[:60], "model": None if model is None else str(model)[:60]}
+
+
+def identity(boot: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Vendor, model and firmware; empty where not told."""
+    found, inner = describe(boot), boot.get("chargingStation")
+    firmware = (inner if isinstance(inner, Mapping) else boot).get("firmwareVersion")
+    return found["vendor"] or "", found["model"] or "", "" if firmware is None else str(firmware)[:60]

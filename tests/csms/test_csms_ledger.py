@@ -475,7 +475,11 @@ def test_an_id_that_a_cloud_gives_again_is_another_transaction():
                     2,
                     f"e{meter_wh}",
                     "StopTransaction",
-                    {"transactionId": rig.down[-1][2]["transactionId"], "meterStop": 300, "timestamp": rig.stamp()},
+                    {
+                        "transactionId": [m for m in rig.down if m[0] == 3][-1][2]["transactionId"],
+                        "meterStop": 300,
+                        "timestamp": rig.stamp(),
+                    },
                 ]
             )
         )

@@ -1,0 +1,312 @@
+"""Getting to know one station: what it says it can, what it does with limits, and whether it drops them by itself.
+
+``Accepted`` is not obeyed: what is commanded is compared with what is measured. A station that does not follow is asked
+again, then by every other way, then to pause, and where the site file allows it its transaction is ended (fault S4). What
+it draws meanwhile is control's business: it counts what is measured.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import orjson
+
+from cem.csms.actions import Action, Emit, News, Persist
+from cem.csms.dialect import Ask, Dialect
+from cem.csms.frames import Frame, Kind, call
+from cem.csms.hold import SLACK_S, Hold
+from cem.csms.ladder import Sent
+from cem.csms.lane import Done, Lane, Priority, Waiting
+from cem.csms.moment import Now
+from cem.csms.personality import NAME, Personality, Quirk, begun, restored
+from cem.csms.picture import Picture
+from cem.csms.records import Kept
+from cem.csms.settings import settings_in
+
+ASK_TIMEOUT_S = 30.0
+OBEYS_WITHIN_A = 1.0
+PATIENCE_S = 20.0
+"""A station that still draws more than its limit after this does not follow it (S4)."""
+HEEDS_A = 1.0
+"""One whose draw fell by so much since it was looked at last is on its way."""
+GIVES_UP_S = 600.0
+"""After everything was tried in vain it is tried again this much later; a pause asked for lasts as long."""
+TRIES = 3
+SAME_A = 0.1
+LOSES_WITHIN_S = 15.0
+ZERO_ENDS_S = 15.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """One EVSE under observation.
+
+    Attributes:
+        limit_a: The limit that stands.
+        since_s: Since when, or since when patience is counted anew.
+        cut_s: When it last fell; ``None`` once the draw has followed, or for a rise.
+        drawn_a: The draw when it was looked at last.
+        stage: How far the escalation has come; 0: it follows.
+        followed: It has been seen to follow the limit that stands.
+        looked_s: The newest measurement that was looked at.
+        online_s: When its station came back last.
+        resumed_s: When it last went on charging after a pause.
+    """
+
+    limit_a: float | None = None
+    since_s: float = 0.0
+    cut_s: float | None = None
+    drawn_a: float = 0.0
+    stage: int = 0
+    followed: bool = False
+    looked_s: float = 0.0
+    online_s: float | None = None
+    resumed_s: float | None = None
+    zero_s: float | None = None
+
+
+class Study:
+    """Learns one station's personality.
+
+    Args:
+        station_id: Identity.
+        holds: Its EVSEs' limits.
+        picture: What is measured.
+        lane: The way down.
+        out: Where actions go.
+        new_id: Makes message ids.
+        quirks: Publicly known of models.
+        may_stop: Ending a transaction is allowed as the last resort.
+    """
+
+    def __init__(
+        self,
+        station_id: str,
+        holds: Mapping[int, Hold],
+        picture: Picture,
+        lane: Lane,
+        out: list[Action],
+        new_id: Callable[[], str],
+        quirks: Sequence[Quirk],
+        *,
+        may_stop: bool,
+    ) -> None:
+        self._station_id = station_id
+        self._holds = holds
+        self._picture = picture
+        self._lane = lane
+        self._out = out
+        self._new_id = new_id
+        self._quirks = quirks
+        self._may_stop = may_stop
+        self._ladders = {number: tuple(hold.ladder) for number, hold in holds.items()}
+        self._watches = {number: Watch() for number in holds}
+        self._asked: dict[int, int] = {}
+        self.personality = Personality()
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    def restore(self, kept: Any) -> None:
+        """Takes over what was kept over a restart."""
+        found = restored(kept)
+        if found is not None:
+            self.personality = found
+            self._climb()
+
+    def accepted(self, identity: tuple[str, str, str], dialect: Dialect, now: Now) -> None:
+        """The station is served from now on."""
+        if any(identity) and identity != self.personality.identity:
+            self.personality = begun(identity, self._quirks)
+            self._climb()
+            self._keep()
+        self._asked.clear()
+        for watch in self._watches.values():
+            watch.online_s = now.s
+        self._call(dialect.ask_capabilities(), self._capable)
+
+    def _capable(self, answer: Frame | None, _now: Now) -> None:
+        """What it says of itself; what is publicly known of it counts more, for that was seen."""
+        if answer is None or answer.kind is not Kind.RESULT:
+            return
+        told = {name.lower(): value for name, value in settings_in(answer.payload)}
+        own, before = self.personality, self.personality.record()
+        level = told.get("chargeprofilemaxstacklevel", told.get("profilestacklevel", ""))
+        if own.max_level is None and level.isdigit():
+            own.max_level = int(level)
+        units = told.get("chargingscheduleallowedchargingrateunit", told.get("rateunit", "")).lower()
+        spoken = (("A", ("current", "a")), ("W", ("power", "w")))
+        words = {word.strip() for word in units.split(",")}
+        if not own.units:
+            own.units = tuple(unit for unit, names in spoken if words & set(names))
+        switching = [told[k] for k in ("connectorswitch3to1phasesupported", "phases3to1") if k in told]
+        if switching:
+            own.switches_phases = switching[0].lower() == "true"
+            for hold in self._holds.values():
+                hold.phases_refused = hold.phases_refused or not own.switches_phases
+        if own.record() != before:
+            self._climb()
+            self._keep()
+
+    def _climb(self) -> None:
+        """What works comes first, where nothing is under way already."""
+        for number, hold in self._holds.items():
+            if hold.acked is None:
+                hold.ladder, hold.rung = self.personality.order(self._ladders[number]), 0
+
+    # -- what it does with limits -------------------------------------------------------------------------------------
+
+    def refused(self, hold: Hold, sent: Sent) -> None:
+        """It would not have this rung."""
+        own = self.personality
+        if hold.way != sent.rung and sent.rung.name not in own.bad:
+            own.bad += (sent.rung.name,)
+
+    def took(self, number: int, sent: Sent, dialect: Dialect, now: Now) -> None:
+        """It accepted a limit."""
+        own, watch, hold = self.personality, self._watches[number], self._holds[number]
+        if watch.limit_a is None or sent.amps != watch.limit_a:
+            cut = watch.limit_a is not None and sent.amps < watch.limit_a
+            watch.cut_s = now.s if cut and watch.drawn_a > sent.amps + OBEYS_WITHIN_A else None
+            watch.resumed_s = now.s if watch.limit_a == 0 and sent.amps > 0 else watch.resumed_s
+            watch.zero_s = now.s if sent.amps == 0 else None
+            watch.limit_a, watch.since_s, watch.followed = sent.amps, now.s, False
+        if own.way is None:
+            own.way = sent.rung.name
+            self._keep()
+        provable = sent.rung.unit == "A" and not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a
+        if own.dead_man is None and provable and self._asked.get(number, 0) < TRIES:
+            self._asked[number] = self._asked.get(number, 0) + 1
+            self._call(dialect.ask_composite(number), partial(self._composite, number, sent, dialect))
+        elif own.dead_man is None and sent.rung.replaces_default and own.way == sent.rung.name:
+            self._proven(False, "it takes live limits only in the place of its default")
+
+    def _composite(self, number: int, sent: Sent, dialect: Dialect, answer: Frame | None, now: Now) -> None:
+        """Its schedule must show the live limit now, and the fallback once that has ended (dead-man)."""
+        hold = self._holds[number]
+        if answer is None or answer.kind is not Kind.RESULT or hold.acked is not sent:
+            return
+        steps = dialect.composite_steps(answer.payload)
+        if not steps or self.personality.dead_man is not None:
+            return
+        ends_s = sent.until_s - now.s + SLACK_S
+        later = [limit for start_s, limit in steps if start_s > 0]
+        last = [limit for start_s, limit in steps if start_s <= ends_s][-1]
+        if steps[0][1] > sent.amps + SAME_A or not later:
+            self.personality.dead_man_by = "its composite schedule does not show its limits"
+            self._keep()
+        elif last <= hold.evse.fallback_a + SAME_A:
+            self._proven(True, "its composite schedule shows the fallback after the limit")
+        else:
+            self._proven(False, f"its composite schedule shows {last:g} A after the limit")
+
+    def _proven(self, proven: bool, how: str) -> None:
+        self.personality.dead_man, self.personality.dead_man_by = proven, how
+        if not proven:
+            text = (
+                f"{self._station_id} has no dead-man ({how}): if this controller dies it may draw its maximum, which cem "
+                "check counts from now on"
+            )
+            self._out.append(Emit("no_dead_man", text, {"how": how}))
+        self._keep()
+
+    def default_refused(self) -> None:
+        """It will not have a default profile: nothing holds it when a live limit ends."""
+        if self.personality.dead_man is not False:
+            self._proven(False, "it refuses a default charging profile")
+
+    def ended(self, number: int, now: Now) -> None:
+        """Its transaction is over."""
+        watch, own = self._watches[number], self.personality
+        if watch.zero_s is not None and now.s - watch.zero_s < ZERO_ENDS_S and not own.zero_ends:
+            own.zero_ends = True
+            text = (
+                f"{self._station_id} ended a transaction when it was asked to pause; it may need a new start each time"
+            )
+            self._out.append(Emit("pause_ends_transaction", text))
+            self._keep()
+        self._watches[number] = Watch(online_s=watch.online_s)
+
+    def look(self, dialect: Dialect | None, now: Now) -> None:
+        """Compares what is measured with what was commanded."""
+        for number, hold in self._holds.items():
+            live, watch = self._picture.evses[number], self._watches[number]
+            if live.current_a is None or live.measured_s is None or live.measured_s <= watch.looked_s:
+                continue
+            if self._picture.transactions.at(number) is None or hold.acked is None or watch.limit_a is None:
+                continue
+            watch.looked_s, drawn_a = live.measured_s, max(live.current_a)
+            used = sum(a > OBEYS_WITHIN_A for a in live.current_a)
+            if used and watch.followed:
+                hold.car_phases = used
+            if drawn_a > watch.limit_a + OBEYS_WITHIN_A:
+                self._over(number, hold, watch, drawn_a, dialect, now)
+            elif live.measured_s > watch.since_s:
+                self._follows(hold, watch, live.measured_s)
+            watch.drawn_a = drawn_a
+
+    def _follows(self, hold: Hold, watch: Watch, measured_s: float) -> None:
+        own = self.personality
+        if watch.cut_s is not None and not watch.followed:
+            took_s = measured_s - watch.cut_s
+            if own.reaction_s is None or took_s > own.reaction_s + 1:
+                own.reaction_s = round(took_s, 1)
+                self._keep()
+        if watch.stage > 0 and hold.acked is not None and own.way != hold.acked.rung.name:
+            own.way = hold.acked.rung.name
+            self._keep()
+        if watch.stage > 1:
+            text = f"{self._station_id} EVSE {hold.evse.number} follows its limits again"
+            self._out.append(Emit("limit_followed", text, {"evse": hold.evse.evse_id}))
+        watch.followed, watch.stage = True, 0
+
+    def _over(self, number: int, hold: Hold, watch: Watch, drawn_a: float, dialect: Dialect | None, now: Now) -> None:
+        own = self.personality
+        if watch.followed:  # it had followed this very limit, and has lost it
+            watch.followed, watch.since_s = False, now.s
+            hold.again()
+            why = "reconnect" if now.s - (watch.online_s or -1e9) < LOSES_WITHIN_S else ""
+            why = "resume" if now.s - (watch.resumed_s or -1e9) < LOSES_WITHIN_S else why
+            if why and why not in own.loses:
+                own.loses += (why,)
+                self._keep()
+            return
+        if now.s - watch.since_s < max(PATIENCE_S, own.reaction_s or 0.0):
+            return
+        if drawn_a < watch.drawn_a - HEEDS_A:
+            return
+        watch.stage += 1
+        watch.since_s = now.s
+        hold.again()
+        ways = len(hold.ladder)
+        if watch.stage == 1:
+            return
+        if watch.stage == 2:
+            own.ignores = True
+            text = (
+                f"{self._station_id} EVSE {hold.evse.number} draws {drawn_a:.1f} A where it accepted {watch.limit_a:g} A; other "
+                "ways of asking are tried. Check that smart charging is switched on at the station"
+            )
+            self._out += [Emit("limit_ignored", text, {"evse": hold.evse.evse_id, "drawn_a": drawn_a}), News()]
+            self._keep()
+        if watch.stage <= ways:
+            hold.rung = (hold.rung + 1) % ways
+        elif watch.stage == ways + 1:
+            hold.pause_until_s = now.s + GIVES_UP_S
+        else:
+            watch.stage, watch.since_s = 1, now.s + GIVES_UP_S
+            transaction = self._picture.transactions.at(number)
+            if self._may_stop and dialect is not None and transaction is not None:
+                self._call(dialect.remote_stop(transaction.local_id))
+                text = f"{self._station_id} EVSE {number} does not follow any limit; its transaction was ended"
+                self._out.append(Emit("transaction_stopped", text, {"evse": hold.evse.evse_id}))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        text = orjson.dumps(self.personality.record()).decode()
+        self._out.append(Persist((Kept(self._station_id, NAME, text),)))
+
+    def _call(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
+        message_id = self._new_id()
+        self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.TELEMETRY, ASK_TIMEOUT_S, done))
