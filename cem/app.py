@@ -17,7 +17,7 @@ import adapters
 from adapters.modbus.maps import known_models
 from adapters.virtual import cars
 from cem.clock import SystemClock
-from cem.commanded import resource_commander
+from cem.commanded import resource_commander, stations_of, wallbox_devices
 from cem.config.channels import channels
 from cem.config.contact_models import ContactSection
 from cem.config.formula import CARS
@@ -119,7 +119,7 @@ async def _serve(loaded: LoadedSite) -> int:
 
     def on_cycle(cycle: Cycle) -> None:
         cycles.append(cycle)
-        told = [field.problems() for field in fields] + ([] if commander is None else [commander.problems()])
+        told = [field.problems() for field in fields] + [each.problems() for each in commanders]
         troubles = [f"{device}: {text}" for each in told for device, text in sorted(each.items())]
         picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
         view.set(picture, partial(why_view, plan, cycle))
@@ -133,13 +133,15 @@ async def _serve(loaded: LoadedSite) -> int:
             control.news()
 
     fields = field_adapters(file, clock, on_news)
-    fields += virtual_meters(file, clock, on_news, tuple(fields), lambda: stations.evse_states(clock.monotonic_s()))
+    fields += virtual_meters(file, clock, on_news, tuple(fields), lambda: evses.evse_states(clock.monotonic_s()))
     commander = resource_commander(file, site, fields, clock, on_event)
     stations = adapters.create(
-        "ocpp", file.csms, file.stations, site, store, clock, on_news, on_event,
+        "ocpp", file.csms, [s for s in file.stations if s.modbus is None], site, store, clock, on_news, on_event,
         folder=loaded.path.parent, directory=directory,
     )  # fmt: skip
     fields += _identities(loaded, store, clock, on_news, on_event, lambda own: _told(plan, cycles, own))
+    evses, wallboxes = stations_of(file, site, fields, stations, store, clock, on_news, on_event)
+    commanders = [each for each in (commander, wallboxes) if each is not None]
     utc = clock.utc()
     recorder = _recorder(loaded, plan, directory)
     loop = asyncio.get_running_loop()
@@ -148,7 +150,7 @@ async def _serve(loaded: LoadedSite) -> int:
         plan,
         clock,
         fields,
-        stations,
+        evses,
         channels(file, site),
         store,
         on_event,
@@ -187,7 +189,7 @@ async def _serve(loaded: LoadedSite) -> int:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(keep_running(adapter, clock), name=adapter.name)
-                for adapter in (*fields, stations, *outward, *(() if commander is None else (commander,)))
+                for adapter in (*fields, stations, *outward, *commanders)
             ]
             tasks.append(group.create_task(control.run(), name="control"))
             notifier.ready()
@@ -284,7 +286,7 @@ def _read_contacts(fields: Sequence[FieldAdapter]) -> dict[str, bool | None]:
 def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldAdapter]:
     """One adapter for each connection; devices and contacts behind one address share it."""
     groups: dict[tuple[object, ...], tuple[list[Device], list[ContactSection]]] = defaultdict(lambda: ([], []))
-    for device in (d for d in file.devices if not isinstance(d.connection, Virtual)):
+    for device in (d for d in (*file.devices, *wallbox_devices(file)) if not isinstance(d.connection, Virtual)):
         groups[device.connection.line][0].append(device)
     for contact in file.contacts:
         groups[contact.connection.line][1].append(contact)

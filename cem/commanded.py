@@ -1,13 +1,16 @@
 """What the site file lets us command besides OCPP stations, joined from its devices and their adapters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from adapters.modbus.adapter import ModbusAdapter
 from adapters.modbus.maps import load_map
-from cem.config.models import SiteFile
+from adapters.modbus.wallbox import ModbusStations, device_of
+from cem.config.maps import RegisterMap
+from cem.config.models import Device, SiteFile
 from cem.core.site import ResourceKind, Site
-from cem.core.state import Measurement
-from cem.ports import Clock, Event, FieldAdapter
+from cem.core.state import EvseState, Measurement
+from cem.ports import Clock, Event, EvseControl, FieldAdapter, News, StationStore
 from cem.resource_control import Controlled, DeviceWriter, ResourceCommander
 
 
@@ -42,6 +45,49 @@ def resource_commander(
         clock,
         on_event,
     )
+
+
+def wallbox_devices(file: SiteFile) -> list[Device]:
+    """The stations that are read by Modbus, as devices."""
+    return [device_of(station) for station in file.stations if station.modbus is not None]
+
+
+def stations_of(
+    file: SiteFile,
+    site: Site,
+    fields: Sequence[FieldAdapter],
+    ocpp: EvseControl,
+    store: StationStore,
+    clock: Clock,
+    news: News,
+    on_event: Callable[[Event], None],
+) -> tuple[EvseControl, ModbusStations | None]:
+    """Every EVSE of the site, and whoever commands those by Modbus; ``None`` where none is."""
+    boxes = {station.id: station.modbus for station in file.stations if station.modbus is not None}
+    if not boxes:
+        return ocpp, None
+    evses = [evse for evse in site.evses if evse.station_id in boxes]
+    adapters = [a for e in evses for a in fields if isinstance(a, ModbusAdapter) and a.serves(e.station_id)]
+    maps = [found for evse in evses if isinstance(found := load_map(boxes[evse.station_id].model), RegisterMap)]
+    periods_s = [boxes[evse.station_id].poll_s for evse in evses]
+    wallboxes = ModbusStations(evses, maps, adapters, periods_s, store, clock, news, on_event)
+    return AllStations((ocpp, wallboxes)), wallboxes
+
+
+class AllStations:
+    """Stations of several kinds as one ``EvseControl``; each knows its own EVSEs."""
+
+    def __init__(self, parts: Sequence[EvseControl]) -> None:
+        self._parts = tuple(parts)
+
+    def evse_states(self, now_s: float) -> Mapping[str, EvseState]:
+        """Every EVSE."""
+        return {name: state for part in self._parts for name, state in part.evse_states(now_s).items()}
+
+    def apply(self, now_s: float, setpoints_a: Mapping[str, float], phases: Mapping[str, int] | None = None) -> None:
+        """Hands everything to each."""
+        for part in self._parts:
+            part.apply(now_s, setpoints_a, phases or {})
 
 
 def fallback_w(site: Site, resource_id: str) -> float | None:

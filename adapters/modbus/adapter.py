@@ -69,6 +69,10 @@ class ModbusAdapter:
         """It is one of this adapter's devices."""
         return any(unit.device.id == device_id for unit in self._units)
 
+    def values(self, device_id: str) -> Mapping[str, float]:
+        """What a device's last sample held by the names of its map, raw states of a wallbox among them."""
+        return next(unit.values for unit in self._units if unit.device.id == device_id)
+
     def writes(self, device_id: str) -> Collection[str] | None:
         """Names that a device of ours can be written by; ``None`` while it does not answer."""
         return next(unit.writes() for unit in self._units if unit.device.id == device_id)

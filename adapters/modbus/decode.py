@@ -124,6 +124,17 @@ def plain_layout(device_map: RegisterMap) -> Layout:
         )
         for name, register in device_map.values.items()
     )
+    points += tuple(
+        Point(
+            name=name,
+            table=state.table or device_map.table,
+            address=state.address,
+            type=state.type,
+            high_word_first=device_map.word_order == "big",
+        )
+        for name, state in (("plugged", device_map.plugged), ("charging", device_map.charging))
+        if state is not None
+    )
     writes = {
         str(name): WritePoint(
             name=name,

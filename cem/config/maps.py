@@ -55,6 +55,21 @@ class MapWrite(Section):
     )
 
 
+class MapState(Section):
+    """A register that tells in which state a wallbox is."""
+
+    address: Address
+    type: RegisterType = Field("uint16")
+    table: Table | None = Field(None, description="The map's own where left out.")
+    shift: int = Field(0, ge=0, le=63, description="Bits to the right of those that count.")
+    mask: int = Field(0xFFFF_FFFF, ge=1, description="Of what is left, the bits that count.")
+    one_of: tuple[int, ...] = Field(min_length=1, description="It is so while they are any of these.")
+
+    def holds(self, number: float) -> bool:
+        """Whether it is so by this number."""
+        return (int(number) >> self.shift) & self.mask in self.one_of
+
+
 class MapIdentity(Section):
     """How a scan recognises the device: registers that hold what no other device holds there."""
 
@@ -124,6 +139,8 @@ class RegisterMap(MapBase):
     values: dict[MapValue, MapRegister] = Field(min_length=1)
     writes: dict[WriteName, MapWrite] = Field(default_factory=dict)
     identify: tuple[MapIdentity, ...] = Field((), description="All must match.")
+    plugged: MapState | None = Field(None, description="Wallbox: a car is plugged in.")
+    charging: MapState | None = Field(None, description="Wallbox: it draws power.")
 
     @model_validator(mode="after")
     def only_counters_are_slow(self) -> Self:

@@ -207,6 +207,16 @@ class EvseSection(Section):
     )
 
 
+class Wallbox(Section):
+    """A station that is commanded by Modbus instead of OCPP."""
+
+    connection: Annotated[ModbusTcp | ModbusRtu | ModbusRtuTcp, Field(discriminator="kind")] = Field(
+        description="How it is reached."
+    )
+    model: Identifier = Field(description="Name of a map in adapters/modbus_maps.")
+    poll_s: PositiveS = Field(1.0, le=15, description="Read period.")
+
+
 class StationSection(Section):
     """One charging station."""
 
@@ -230,6 +240,7 @@ class StationSection(Section):
         description="The upstream's charging profiles: kept_here, and the station gets the lower of both limits; or end_to_end, "
         "for one EVSE: they reach the station under a maximum of ours, which is a slower limit.",
     )
+    modbus: Wallbox | None = Field(None, description="Commanded by Modbus; left out: by OCPP, which it dials.")
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
     security_profile: Literal[0, 1, 2, 3] | None = Field(
         None,

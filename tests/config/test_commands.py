@@ -57,3 +57,36 @@ def test_inverters_fall_back_to_their_parts_of_the_contract():
     site = Site("s", 230.0, 3, zones, (), (), (*pv, battery))
     assert fallback_w(site, "a") == pytest.approx(8000)
     assert fallback_w(site, "b") == pytest.approx(4000)
+
+
+BOX = "    modbus: {connection: {kind: modbus_tcp, host: 10.0.0.9}, model: keba_p30}\n"
+ROOM = "  - id: st-2\n    zone: row\n    breaker_a: 32\n"
+STATIONS = {
+    "good": ((), None),
+    "typo": ((("keba_p30", "keba_p3"),), "no device model 'keba_p3' (did you mean 'keba_p30'?)"),
+    "a meter": ((("keba_p30", "eastron_sdm630"),), "of a meter that no current can be set in"),
+    "no fallback": ((("keba_p30", "alfen_ng9xx"),), "cannot set what 'st-2' falls back to when we are gone: set 0 A"),
+    "two sockets": (
+        (("evses: [{id: 1, max_a: 16, phases: 1, rotation: L2}]", "evses: [{id: 1}, {id: 2}]"),),
+        "station 'st-2' is commanded by Modbus: one EVSE each",
+    ),
+    "twice": ((("id: st-2", "id: sun"),), "'sun' is a device already"),
+}
+
+
+@pytest.mark.parametrize("case", STATIONS)
+def test_what_is_said_of_a_station_by_modbus(tmp_path, case):
+    changes, said = STATIONS[case]
+    text = GOOD.replace("model: meter_map", "model: eastron_sdm630").replace(ROOM, ROOM + BOX)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    try:
+        found = [p.message for p in load_site_file(path, known_models=known_models()).warnings]
+    except ConfigError as error:
+        found = [p.message for p in error.problems]
+    assert not any("st-2" in text and "no password" in text for text in found), "it does not dial"
+    found = [text for text in found if "no password" not in text]
+    assert any(said in text for text in found) if said else not found, found

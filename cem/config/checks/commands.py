@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from cem.config.draft import Draft, Finding
 from cem.config.maps import DeviceMap, ModelBook
 from cem.config.models import ModbusConnection
+from cem.config.scalars import did_you_mean, plain
 from cem.errors import ConfigError
 
 HOLDS = {
@@ -35,6 +36,7 @@ def maps_can_command(draft: Draft, known: Collection[str] | None) -> Iterator[Fi
     """What is asked of a device must be in its map."""
     if not isinstance(known, ModelBook):
         return
+    yield from _wallboxes(draft, known)
     for i, device in draft.devices:
         if not device.control or device.model is None or device.model not in known or device.role not in HOLDS:
             continue
@@ -59,9 +61,58 @@ def maps_can_command(draft: Draft, known: Collection[str] | None) -> Iterator[Fi
             )
 
 
+def _wallboxes(draft: Draft, known: ModelBook) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        if station.modbus is None:
+            continue
+        path, model = ("stations", i, "modbus", "model"), station.modbus.model
+        if model not in known:
+            guess = did_you_mean(model, sorted(known)) or f"; there are: {', '.join(sorted(known))}"
+            yield Finding(path, f"no device model '{model}'{guess}")
+            continue
+        try:
+            found = known.load(model)
+        except ConfigError as error:
+            yield Finding(path, f"the map '{model}' cannot be read: {error}")
+            continue
+        if found.device != "wallbox" or "current_a" not in found.writes:
+            yield Finding(path, f"the map '{model}' is of a {found.device} that no current can be set in")
+        elif "watchdog_current_a" not in found.writes:
+            yield Finding(
+                path,
+                f"the map '{model}' cannot set what '{station.id}' falls back to when we are gone: set "
+                f"{plain(station.fallback_a)} A in the station itself; until we are back its maximum is reckoned with",
+                "warning",
+            )
+        if not known[model]:
+            yield Finding(
+                path,
+                f"the map '{model}' could not be checked against the maker's document; compare what '{station.id}' "
+                "shows with its readings",
+                "warning",
+            )
+
+
+def wallboxes(draft: Draft) -> Iterator[Finding]:
+    names = {name for _, name in draft.ids["devices"]}
+    for i, station in draft.stations:
+        if station.modbus is None:
+            continue
+        if len(station.evses) > 1:
+            yield Finding(
+                ("stations", i, "evses"),
+                f"station '{station.id}' is commanded by Modbus: one EVSE each; give every socket a station of its own",
+            )
+        if station.id in names:
+            yield Finding(
+                ("stations", i, "id"),
+                f"'{station.id}' is a device already; a station read by Modbus needs its own name",
+            )
+
+
 def falls_back(found: DeviceMap) -> bool:
     """Whether the device goes back to its own ways by itself."""
     return found.lapses_s is not None or any(name.endswith("revert_s") for name in found.writes)
 
 
-RULES = (controlled,)
+RULES = (controlled, wallboxes)

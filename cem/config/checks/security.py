@@ -29,7 +29,9 @@ def profiles_can_be_met(draft: Draft) -> Iterator[Finding]:
 def stations_are_authenticated(draft: Draft) -> Iterator[Finding]:
     if draft.csms is None or draft.csms.security_profile is not None:
         return
-    open_to_all = [(i, s.id) for i, s in draft.stations if s.security_profile is None and s.password is None]
+    open_to_all = [
+        (i, s.id) for i, s in draft.stations if s.security_profile is None and s.password is None and s.modbus is None
+    ]
     if open_to_all:
         names = ", ".join(name for _, name in open_to_all[:5]) + (" ..." if len(open_to_all) > 5 else "")
         yield Finding(
