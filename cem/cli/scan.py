@@ -1,53 +1,131 @@
-"""``cem scan``: which Modbus devices are at the addresses that are named, as a piece of a site file."""
+"""``cem scan``: what is at the addresses that are named, as a piece of a site file.
+
+Modbus devices, OPC UA servers, what announces itself by mDNS there, and the stations in the controller's waiting room.
+"""
 
 import asyncio
 import ipaddress
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
-from adapters.modbus.maps import known_models, load_map
+from adapters.announced import KINDS, Announced, announced
 from adapters.modbus.scan import Found, is_open, scan_line
+from adapters.opcua.scan import Endpoint, endpoints
+from cem.cli.ask import DEFAULT_URL, Url, get
+from cem.cli.scan_view import Scanned, as_json, snippet
 from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp
 from cem.errors import CemError
 
 MOST_ADDRESSES = 1024
 AT_ONCE = 32
 EXIT_NOTHING = 1
-
-_ROLES = {"meter": "grid_meter", "pv": "pv", "battery": "battery", "wallbox": "household_meter"}
+OPCUA = "opc.tcp://"
+OPCUA_PORT = 4840
 
 
 def scan(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Addresses, names, or networks such as 192.168.1.0/24; HOST:PORT too.")
+        list[str] | None,
+        typer.Argument(help="Addresses, names, or networks such as 192.168.1.0/24; HOST:PORT and opc.tcp://... too."),
     ] = None,
     serial: Annotated[str | None, typer.Option("--serial", help="A serial port instead, such as /dev/ttyUSB0.")] = None,
-    port: Annotated[list[int] | None, typer.Option(help="TCP ports to try.")] = None,
+    port: Annotated[list[int] | None, typer.Option(help="TCP ports to try for Modbus.")] = None,
     units: Annotated[str, typer.Option(help="Unit ids to try, such as 1-5,71,247.")] = "1-3,71,100,126,240,247,255",
     rtu: Annotated[bool, typer.Option("--rtu", help="The TCP ports pass RTU frames on.")] = False,
     baudrate: Annotated[list[int] | None, typer.Option(help="Serial speeds to try.")] = None,
     parity: Annotated[str, typer.Option(help="Serial parity: N, E or O.")] = "N",
     timeout: Annotated[float, typer.Option(min=0.05, max=5, help="Longest wait for an answer, s.")] = 0.5,
+    listen: Annotated[
+        float,
+        typer.Option("--listen", min=0, max=60, help="Networks: listen so long for announcements (mDNS), s; 0: not."),
+    ] = 4.0,
+    url: Url = DEFAULT_URL,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask the addresses you name, and no others, who is there; prints devices for a site file."""
     if bool(targets) == bool(serial):
         raise CemError("name addresses to scan, or a serial port with --serial")
-    if serial:
-        lines = _serial_lines(serial, baudrate or [9600, 19200], parity, unit_ids(units))
-    else:
-        lines = _tcp_lines(addresses(targets or [], port or [502]), unit_ids(units), rtu=rtu)
-    found = asyncio.run(_all(lines, timeout, at_once=1 if serial else AT_ONCE))
-    if json_output:
-        print(json.dumps([_as_json(each) for each in found], indent=2))
-    else:
-        print(snippet(found))
-    raise typer.Exit(0 if any(each.models for each in found) else EXIT_NOTHING)
+    chosen = targets or []
+    with asyncio.Runner() as runner:
+        heard = runner.run(_heard(chosen, listen))
+        if serial:
+            lines = _serial_lines(serial, baudrate or [9600, 19200], parity, unit_ids(units))
+        else:
+            hosts = [target for target in chosen if not target.startswith(OPCUA)]
+            told = [(one.host, one.port) for one in heard if one.kind == "_modbus._tcp.local."]
+            where = dict.fromkeys([*addresses(hosts, port or [502]), *told])
+            lines = _tcp_lines(list(where), unit_ids(units), rtu=rtu)
+        servers = runner.run(_servers(opcua_urls(chosen, heard), timeout))
+        modbus = runner.run(_all(lines, timeout, at_once=1 if serial else AT_ONCE))
+    found = Scanned(tuple(modbus), tuple(servers), tuple(heard), () if serial else _waiting(url))
+    print(json.dumps(as_json(found), indent=2) if json_output else snippet(found))
+    raise typer.Exit(0 if any(each.models for each in modbus) or servers or heard or found.waiting else EXIT_NOTHING)
+
+
+async def _heard(targets: Sequence[str], seconds: float) -> list[Announced]:
+    """Announcements of what is inside the networks that are named, and of nobody else."""
+    networks = [ipaddress.ip_network(target, strict=False) for target in targets if _is_network(target)]
+    if not networks or not seconds:
+        return []
+
+    def named(one: Announced) -> bool:
+        return any(ipaddress.ip_address(one.host) in network for network in networks)
+
+    def tell(one: Announced) -> None:
+        if named(one):
+            say(f"{one.name} announces {KINDS[one.kind]} at {one.host}:{one.port}")
+
+    try:
+        return [one for one in await announced(seconds, tell) if named(one)]
+    except OSError as error:
+        say(f"nobody can be heard announcing himself ({error}); going on without")
+        return []
+
+
+def _is_network(target: str) -> bool:
+    return "/" in target and not target.startswith(OPCUA)
+
+
+def opcua_urls(targets: Sequence[str], heard: Sequence[Announced]) -> list[str]:
+    """Where OPC UA servers may be: at the usual port of every host, where one is announced, and where one is named."""
+    bare = [target for target in targets if not target.startswith(OPCUA)]
+    usual = [f"{OPCUA}{host}:{port}" for host, port in addresses(bare, [OPCUA_PORT]) if port == OPCUA_PORT]
+    told = [f"{OPCUA}{one.host}:{one.port}" for one in heard if one.kind == "_opcua-tcp._tcp.local."]
+    return list(dict.fromkeys([*(t for t in targets if t.startswith(OPCUA)), *told, *usual]))
+
+
+async def _servers(urls: Sequence[str], timeout_s: float) -> list[Endpoint]:
+    found: dict[str, Endpoint] = {}
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(url: str) -> None:
+        where = urlsplit(url)
+        async with gate:
+            if await is_open(where.hostname or "", where.port or OPCUA_PORT, timeout_s):
+                for each in await endpoints(url, max(2.0, timeout_s)):  # a busy PLC takes its time
+                    if each.url not in found:
+                        say(f"{each.name or 'an OPC UA server'} at {each.url}")
+                    found.setdefault(each.url, each)
+
+    async with asyncio.TaskGroup() as group:
+        for url in urls:
+            group.create_task(one(url))
+    return sorted(found.values(), key=lambda each: each.url)
+
+
+def _waiting(url: str) -> tuple[dict[str, Any], ...]:
+    """Stations that dialed in and that the site file does not name."""
+    try:
+        return tuple(get(url, "/api/v1/stations")["waiting_room"])
+    except (CemError, KeyError, TypeError):
+        say(f"no controller answers at {url}: which stations wait is not known (--url)")
+        return ()
 
 
 def _serial_lines(port: str, speeds: Sequence[int], parity: str, units: Sequence[int]) -> list[list[ModbusConnection]]:
@@ -124,56 +202,6 @@ def addresses(targets: Sequence[str], ports: Sequence[int]) -> list[tuple[str, i
     return found
 
 
-def snippet(found: Sequence[Found]) -> str:
-    """The devices as a piece of a site file; what is not known stays a comment."""
-    lines = ["devices:"]
-    for each in found:
-        at = each.connection
-        where = at.port if isinstance(at, ModbusRtu) else f"{at.host}:{at.port}"
-        if not each.models:
-            lines.append(f"  # {where} unit {at.unit_id} answers, but no known map fits; name its model yourself")
-            continue
-        if each.about:
-            lines.append(f"  # {each.about}")
-        for model, role in _proposals(each):
-            lines.append(f"  - id: {_name(each, model)}")
-            wallbox = load_map(model).device == "wallbox"
-            lines.append(f"    role: {role}" + ("  # a wallbox, read as a meter" if wallbox else ""))
-            lines.append(f"    connection: {{{', '.join(_connection(at))}}}")
-            unsure = "" if known_models()[model] else "  # this map could not be checked: compare with the display"
-            lines.append(f"    model: {model}{unsure}")
-            if load_map(model).phases == 1:
-                lines.append("    phases: 1")
-            if each.max_w is not None and role in {"pv", "battery"}:
-                lines.append(f"    max_w: {each.max_w:.0f}")
-    return "\n".join(lines) if len(lines) > 1 else "# nothing answered"
-
-
-def _connection(at: ModbusConnection) -> Iterator[str]:
-    yield f"kind: {at.kind}"
-    for key, value in at.model_dump(exclude={"kind", "timeout_s"}).items():
-        yield f"{key}: {value}"
-
-
-def _proposals(found: Found) -> list[tuple[str, str]]:
-    return [(model, _ROLES[load_map(model).device]) for model in found.models]
-
-
-def _name(found: Found, model: str) -> str:
-    at = found.connection
-    where = at.port.rpartition("/")[2] if isinstance(at, ModbusRtu) else at.host.rpartition(".")[2]
-    return re.sub(r"[^A-Za-z0-9_.:-]", "_", f"{model}_{where}_{at.unit_id}")[:48]
-
-
-def _as_json(found: Found) -> dict[str, Any]:
-    return {
-        "connection": found.connection.model_dump(),
-        "models": list(found.models),
-        "about": found.about,
-        "max_w": found.max_w,
-    }
-
-
 async def _all(lines: Sequence[Sequence[ModbusConnection]], timeout_s: float, *, at_once: int) -> list[Found]:
     found: list[Found] = []
     done = 0
@@ -184,9 +212,9 @@ async def _all(lines: Sequence[Sequence[ModbusConnection]], timeout_s: float, *,
         async with gate:
             async for each in _line(connections, timeout_s):
                 found.append(each)
-                _say(f"{each.about or 'something'} at {each.connection.model_dump(exclude={'kind', 'timeout_s'})}")
+                say(f"{each.about or 'something'} at {each.connection.model_dump(exclude={'kind', 'timeout_s'})}")
             done += 1
-            _say(f"{done} of {len(lines)} addresses asked", passing=True)
+            say(f"{done} of {len(lines)} addresses asked", passing=True)
 
     async with asyncio.TaskGroup() as group:
         for connections in lines:
@@ -203,10 +231,10 @@ async def _line(connections: Sequence[ModbusConnection], timeout_s: float) -> As
             if each is not None:
                 yield each
     except CemError as error:
-        _say(str(error))
+        say(str(error))
 
 
-def _say(text: str, *, passing: bool = False) -> None:
+def say(text: str, *, passing: bool = False) -> None:
     if passing and not sys.stderr.isatty():
         return
     print(f"\r{text}\x1b[K" if passing else text, end="" if passing else "\n", file=sys.stderr, flush=True)
