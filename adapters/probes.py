@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import adapters
 from adapters.listening import ListeningProbe
 from adapters.reading import Probe
-from cem.config.models import Device, ModbusConnection, Virtual
+from cem.config.modbus_models import ModbusConnection
+from cem.config.models import Device, Virtual
 from cem.errors import DeviceMisconfigured
 from cem.ports import Clock
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from adapters.modbus.link import Link, where_of
 from adapters.modbus.unit import LOST_AFTER, Unit
 from adapters.trouble import Trouble
-from cem.config.models import Device, ModbusConnection
+from cem.config.modbus_models import ModbusConnection
+from cem.config.models import Device
 from cem.core.limits import LimitSignal
 from cem.core.state import Measurement
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceUnavailable

@@ -14,7 +14,7 @@ from pymodbus.pdu import ExceptionResponse
 
 from adapters.modbus.decode import Request
 from adapters.modbus.doubt import Doubts
-from cem.config.models import ModbusConnection, ModbusRtu, ModbusTcp
+from cem.config.modbus_models import ModbusConnection, ModbusRtu, ModbusTcp
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
 from cem.supervise import obey_cancellation
 

@@ -9,7 +9,8 @@ from adapters.modbus.unit import Unit
 from adapters.reading import Reading
 from adapters.trouble import Trouble
 from cem.config.maps import SunSpecMap
-from cem.config.models import Device, ModbusConnection
+from cem.config.modbus_models import ModbusConnection
+from cem.config.models import Device
 from cem.errors import AdapterError, DeviceMisconfigured
 from cem.ports import Clock
 

@@ -10,7 +10,7 @@ from adapters.modbus.maps import known_models, load_map
 from adapters.modbus.sunspec import text_of
 from adapters.modbus.sunspec_points import Model, read_models
 from cem.config.maps import MapIdentity, RegisterMap, Table
-from cem.config.models import ModbusConnection
+from cem.config.modbus_models import ModbusConnection
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
 
 _METERS = {201, 202, 203, 204, 211, 212, 213, 214}

@@ -23,7 +23,8 @@ from adapters.modbus.sunspec import discover
 from adapters.quality import QualityCheck, Sample
 from adapters.trouble import Trouble
 from cem.config.maps import RegisterMap, SunSpecMap
-from cem.config.models import Device, ModbusConnection
+from cem.config.modbus_models import ModbusConnection
+from cem.config.models import Device
 from cem.core.state import Measurement
 from cem.errors import DeviceMisconfigured, DeviceRefused
 from cem.ports import Clock

@@ -9,7 +9,8 @@ from adapters.simulated.registers import SUNSPEC_BASE, sdm630, sunspec_inverter,
 from adapters.simulated.station import Emit, Personality, SimulatedStation
 from adapters.simulated.station_v16 import Station16
 from adapters.simulated.station_v201 import Station201
-from cem.config.models import Device, ModbusTcp, SiteFile
+from cem.config.modbus_models import ModbusTcp
+from cem.config.models import Device, SiteFile
 from cem.config.mqtt_models import MqttBroker
 from cem.core.units import PerPhase
 

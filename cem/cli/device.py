@@ -20,7 +20,8 @@ from adapters.reading import Probe, Reading
 from cem.cli.device_report import BAD, GOOD, Report, judge
 from cem.clock import SystemClock
 from cem.config.loader import load_site_file
-from cem.config.models import Device, ModbusConnection, Virtual
+from cem.config.modbus_models import ModbusConnection
+from cem.config.models import Device, Virtual
 from cem.config.mqtt_models import MqttBroker
 from cem.config.opcua_models import OpcUaServer
 from cem.errors import CemError

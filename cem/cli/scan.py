@@ -19,7 +19,7 @@ from adapters.modbus.scan import Found, is_open, scan_line
 from adapters.opcua.scan import Endpoint, endpoints
 from cem.cli.ask import DEFAULT_URL, Url, get
 from cem.cli.scan_view import Scanned, as_json, snippet
-from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp
+from cem.config.modbus_models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp
 from cem.errors import CemError
 
 MOST_ADDRESSES = 1024

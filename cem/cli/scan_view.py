@@ -10,7 +10,7 @@ from adapters.announced import KINDS, Announced
 from adapters.modbus.maps import known_models, load_map
 from adapters.modbus.scan import Found
 from adapters.opcua.scan import Endpoint
-from cem.config.models import ModbusConnection, ModbusRtu
+from cem.config.modbus_models import ModbusConnection, ModbusRtu
 
 _ROLES = {"meter": "grid_meter", "pv": "pv", "battery": "battery", "wallbox": "household_meter"}
 

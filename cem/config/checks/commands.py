@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 from cem.config.draft import Draft, Finding
 from cem.config.maps import DeviceMap, ModelBook
-from cem.config.models import ModbusConnection
+from cem.config.modbus_models import ModbusConnection
 from cem.config.scalars import did_you_mean, plain
 from cem.errors import ConfigError
 

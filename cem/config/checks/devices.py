@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from cem.config.draft import Draft, Finding
-from cem.config.models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp, Virtual
+from cem.config.modbus_models import ModbusConnection, ModbusRtu, ModbusRtuTcp, ModbusTcp
+from cem.config.models import Virtual
 from cem.config.mqtt_models import MqttBroker
 from cem.config.opcua_models import OpcUaServer
 from cem.config.scalars import did_you_mean, plain
