@@ -258,6 +258,17 @@ def in_flight_a(
     return np.where(flying, np.maximum(setpoint_a - reported, 0.0), 0.0)
 
 
+def followed_a(memory: Commitment, seen: Seen, now_s: float, timings: Timings) -> Floats:
+    """``(n,)`` the most an EV still draws of what its last report told, because it had time to follow a cut since.
+
+    inf where there was no cut, where the report is later, and where the station does not listen. Without this a cut
+    between two reports would stay subtracted from the meter as if it still flowed, and hide as much other load.
+    """
+    follows_s = memory.changed_s + memory.reacts_within_s(timings)
+    cut = (memory.fell_s < np.inf) & ~memory.deaf & (seen.reports.last_s < follows_s) & (now_s >= follows_s)
+    return np.where(cut, memory.in_force_a, np.inf)
+
+
 def appetite_a(memory: Commitment, seen: Seen, min_a: Floats, max_a: Floats) -> Floats:
     """``(n,)`` the most it makes sense to offer: a little above what an EV that stays below its limit draws."""
     if not np.count_nonzero(memory.lazy):

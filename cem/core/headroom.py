@@ -64,12 +64,14 @@ class Draws:
     Attributes:
         seen: What they are seen to draw, this cycle's reports included.
         in_flight_a: How much more than reported each may be drawing because it was just raised.
+        followed_a: The most each still draws of what it last reported, because it was cut since; inf where it was not.
         idle: ``(n, 3)`` own phases learned to be idle.
         setpoint_a: What each was last handed.
     """
 
     seen: Seen
     in_flight_a: Floats
+    followed_a: Floats
     idle: Bools
     setpoint_a: Floats
 
@@ -136,7 +138,7 @@ def zone_limits(
     unseen = np.array([m is None for m in plan.meters]) | lost
 
     volts = Voltages.of(meters, plan.site.phases)
-    surely_a = seen.subtractable(plan.wiring, read_at(plan, meters, unseen))
+    surely_a = np.minimum(seen.subtractable(plan.wiring, read_at(plan, meters, unseen)), draws.followed_a[:, None])
     measured, zones_now = shown_by_meters(plan, meters, unseen, surely_a, volts.lowest)
     uneven = uneven_now(plan.wiring, seen, draws.idle)
     unmeasured = plan.site.unbalance_a is None or np.isnan(measured[0]).any()
@@ -146,17 +148,6 @@ def zone_limits(
     if balance is not None:
         strict[-1, :SUM] = balance.above_a
 
-    peaks = memory.peaks.at(now_s)
-    known = peaks.within(window)
-    likely = strict
-    if np.count_nonzero(draws.in_flight_a):
-        flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
-        # where more flows than may, nothing is excused as a rise of ours: a load that stepped behind a raise is cut for
-        flight[: len(meters), :SUM][measured > plan.fuse_a[:, None] + EXCESS_A] = 0.0
-        # after a start nothing is known yet, and what stations still hold from before it is in flight
-        likely = np.maximum(strict - flight, np.minimum(strict, or_zero(known)))
-    peaks.take(likely)
-    other = np.fmax(known, likely)
     budgeted: tuple[Limit, ...] = ()
     budgets = memory.budgets
     if plan.budgets.zone.size:
@@ -166,6 +157,22 @@ def zone_limits(
         by_clock = schedules.in_force(plan.site.schedules, plan.site.time_zone, state.utc, now_s)
         limits = (*state.limits, *by_clock, *budgeted)
     held = in_force(plan, limits)
+
+    peaks = memory.peaks.at(now_s)
+    known = peaks.within(window)
+    likely = strict
+    fallen_a = np.maximum(seen.drawn_a - draws.followed_a, 0.0)
+    if np.count_nonzero(draws.in_flight_a) or np.count_nonzero(fallen_a):
+        flight = _in_flight(plan, draws.in_flight_a, volts.lowest)
+        falls = _in_flight(plan, fallen_a, volts.lowest)
+        # where more flows than may, nothing is excused as ours: a load that stepped behind a raise or a cut is cut for
+        flight[: len(meters), :SUM][measured > plan.fuse_a[:, None] + EXCESS_A] = 0.0
+        falls[: len(meters), :SUM][measured > held.amps + EXCESS_A] = 0.0
+        flight += falls
+        # after a start nothing is known yet, and what stations still hold from before it is in flight
+        likely = np.maximum(strict - flight, np.minimum(strict, or_zero(known)))
+    peaks.take(likely)
+    other = np.fmax(known, likely)
     given = generation(plan, state)
 
     def rooms(load: Floats) -> tuple[Floats, Ints]:
