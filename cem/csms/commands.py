@@ -74,6 +74,7 @@ class Commands:
 
     def answered(self, frame: Frame, dialect: Dialect, ids: Ids, answer: Frame | None, now: Now) -> None:
         """The station's answer to a command that went to it."""
+        self._picture.reservations.answered(frame, answer, now)
         if frame.action == "SetChargingProfile" and self._end_to_end is not None:
             self._end_to_end.answered(frame, dialect, ids, answer, now)
         if dialect.start_profile(frame.action, frame.payload) is not None:

@@ -6,7 +6,18 @@ from dataclasses import replace
 from cem.csms.actions import Action, Persist, SendDown, Sign
 from cem.csms.authorization import Authorization
 from cem.csms.dialect import Dialect, LocalAnswer
-from cem.csms.facts import Booted, Fact, MeterTold, NeedsTold, StatusTold, TokenAsked, TransactionTold, start_key
+from cem.csms.facts import (
+    Booted,
+    Fact,
+    FaultsTold,
+    MeterTold,
+    NeedsTold,
+    ReservationOver,
+    StatusTold,
+    TokenAsked,
+    TransactionTold,
+    start_key,
+)
 from cem.csms.frames import Frame, Kind, answer_again, error, parse, result, with_value
 from cem.csms.lane import Priority, Waiting
 from cem.csms.moment import Now
@@ -208,8 +219,7 @@ class Desk:
     def _begin(self, fact: TransactionTold, key: str, local_id: str, now: Now) -> None:
         self._picture.transactions.remember_start(key, local_id)
         self._picture.transactions.given_again(local_id)
-        begun = TransactionTold("start", fact.evse, local_id, fact.at_utc, token=fact.token, meter_wh=fact.meter_wh)
-        self._learn(begun, now)
+        self._learn(replace(fact, transaction_id=local_id), now)
 
     def _answer(
         self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, *, learned: bool = False, sent: bool = False
@@ -280,6 +290,11 @@ class Desk:
                 self._picture.needs(fact, now)
             case TransactionTold():
                 self._picture.transaction(fact, now)
+            case FaultsTold():
+                for fault in fact.faults:
+                    self._picture.faults.told(fault, now)
+            case ReservationOver():
+                self._picture.reservations.over(fact.reservation_id)
             case _:
                 pass
 

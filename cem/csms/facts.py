@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cem.csms.faults import Fault
 from cem.csms.needs import EvNeeds
 
 
@@ -22,12 +23,14 @@ class StatusTold:
 
     Attributes:
         connected: A vehicle is plugged in; ``None`` where the status does not say.
+        fault: What is wrong there, or that nothing is.
     """
 
     evse: int
     connector: int
     status: str
     connected: bool | None
+    fault: Fault
     at_utc: datetime | None = None
 
 
@@ -43,6 +46,7 @@ class TransactionTold:
         offline: The station says it happened while it was disconnected.
         closing_values: Meter values of the whole transaction that come with its end (1.6 ``transactionData``).
         remote_start_id: Of the remote start that it came from.
+        reservation_id: Of the reservation that it uses up.
     """
 
     kind: str
@@ -57,6 +61,7 @@ class TransactionTold:
     offline: bool = False
     closing_values: Any = None
     remote_start_id: int | None = None
+    reservation_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,24 @@ class ScheduleChosen:
     schedule_id: int
 
 
-Fact = NeedsTold | ScheduleChosen | ProfilesReported | Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
+@dataclass(frozen=True, slots=True)
+class FaultsTold:
+    """The station reports what is wrong with parts of it, or is so no longer (2.x)."""
+
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationOver:
+    """A reservation expired or was removed (2.x)."""
+
+    reservation_id: int
+
+
+Fact = (
+    NeedsTold | ScheduleChosen | ProfilesReported | Booted | StatusTold | TransactionTold | MeterTold | TokenAsked
+    | FaultsTold | ReservationOver
+)  # fmt: skip
 
 
 def contract_digest(payload: Mapping[str, Any]) -> str | None:

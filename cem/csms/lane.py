@@ -1,7 +1,8 @@
 """One direction of one connection: a single CALL on its way at a time, the rest waiting by priority.
 
 OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake any other CALL
-that the station has left unanswered for ``OVERTAKE_S``: some never answer what they do not know.
+that the station has left unanswered for ``OVERTAKE_S``: some never answer what they do not know. What only passes
+through may overtake a question of ours in the same way: our curiosity must not cost the cloud its commands.
 """
 
 import heapq
@@ -70,10 +71,17 @@ class Lane:
         heapq.heappush(self._queue, (waiting.priority, self._count, waiting))
         return True
 
-    def free(self, now_s: float, *, limit: bool = False, live: bool = False) -> bool:
-        """Whether a CALL may be sent now; a limit waits ``OVERTAKE_S`` at most for another kind, live for replayed."""
+    def free(self, now_s: float, *, limit: bool = False, live: bool = False, foreign: bool = False) -> bool:
+        """Whether a CALL may be sent now.
+
+        It waits ``OVERTAKE_S`` at most: a limit for another kind, live for replayed, foreign for a question of ours.
+        """
         return not self._on_way or all(
-            ((limit and w.priority is not Priority.LIMIT) or (live and w.replay))
+            (
+                (limit and w.priority is not Priority.LIMIT)
+                or (live and w.replay)
+                or (foreign and not w.foreign and w.priority > Priority.TRANSACTION)
+            )
             and w.sent_s is not None
             and now_s - w.sent_s >= OVERTAKE_S
             for w in self._on_way.values()
@@ -97,7 +105,10 @@ class Lane:
 
     def next(self, now_s: float) -> str | None:
         """The text of the next waiting CALL, if one may go now."""
-        if not self._queue or not self.free(now_s, live=True) or self._queue[0][2].message_id in self._on_way:
+        if not self._queue:
+            return None
+        first = self._queue[0][2]
+        if not self.free(now_s, live=True, foreign=first.foreign) or first.message_id in self._on_way:
             return None
         return self.send(heapq.heappop(self._queue)[2], now_s)
 

@@ -12,11 +12,13 @@ from cem.core.units import PerPhase
 from cem.csms.actions import Action, Emit, News, Persist
 from cem.csms.authorization import token_hash
 from cem.csms.facts import MeterTold, NeedsTold, StatusTold, TransactionTold
+from cem.csms.faults import Faults
 from cem.csms.metering import Reading, read, signed_samples
 from cem.csms.moment import Now, ocpp_time
 from cem.csms.needs import EvNeeds
 from cem.csms.parsing import words
 from cem.csms.records import Kept, OpenSession, SessionUpdate, SignedValue
+from cem.csms.reservations import Reservations
 from cem.csms.station_clock import StationClock
 from cem.csms.transactions import ENDED, Transaction, Transactions
 
@@ -74,6 +76,8 @@ class Picture:
         self.evses: Mapping[int, EvseLive] = {e.number: EvseLive(e) for e in evses}
         self.transactions = Transactions()
         self.clock = StationClock()
+        self.faults = Faults(station_id, out)
+        self.reservations = Reservations()
 
     def restore(self, open_sessions: Sequence[OpenSession], ended: Any, now_s: float) -> None:
         """Goes on with the transactions that were open when we stopped; ``ended`` as it was ``Kept``."""
@@ -85,6 +89,7 @@ class Picture:
 
     def status(self, fact: StatusTold, now: Now) -> None:
         """A connector's status."""
+        self.faults.told(fact.fault, now)  # also of the station as a whole
         live = self.evses.get(fact.evse)
         if live is None:
             return
@@ -172,6 +177,7 @@ class Picture:
 
     def transaction(self, fact: TransactionTold, now: Now) -> Transaction | None:
         """A transaction began, went on or ended; its id is known."""
+        self.reservations.over(fact.reservation_id)
         known = self.transactions.open.get(fact.transaction_id or "")
         number = fact.evse if known is None or fact.evse is not None else known.evse
         live = self.evses.get(number) if number is not None else None

@@ -210,6 +210,7 @@ class StationSession:
                 fact = dialect.read(frame.action, frame.payload)
                 if isinstance(fact, Booted):
                     self._accepted, self._booting = False, True
+                    self.picture.faults.booted()
                 elif not self._accepted and not self._booting:
                     self._accept(dialect, now, booted=False)
                 if isinstance(fact, ScheduleChosen):
@@ -279,6 +280,7 @@ class StationSession:
         for waiting in self._down.overdue(now.s):
             waiting.done(None, now)
         self.clouds.tick(now)
+        self.picture.reservations.tick(now)
         dialect = self._dialect
         waited_s = 0.0 if self._opened_s is None else now.s - self._opened_s
         if dialect is not None and not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:
@@ -324,6 +326,8 @@ class StationSession:
             "only_our_profiles": self._onboarding.verified,
             "needs": self.picture.told_needs(),
             "personality": self.keeper.study.personality.record(),
+            "faults": self.picture.faults.status(),
+            "reservations": self.picture.reservations.status(),
             **self.clouds.status(),
         }
 

@@ -16,6 +16,7 @@ from cem.csms.dialect import (
     measurand_lists,
 )
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
+from cem.csms.faults import of_status
 from cem.csms.ladder import Purpose
 from cem.csms.metering import instant, items, number
 from cem.csms.moment import ocpp_time
@@ -99,10 +100,17 @@ class V16:
             case "StatusNotification" if connector is not None:
                 status = str(payload.get("status", ""))
                 plugged = True if status in _PLUGGED else False if status in {"Available", "Reserved"} else None
-                return StatusTold(connector, 1, status, plugged, at)
+                code = words(payload.get("errorCode"))
+                if code in {None, "NoError"}:
+                    code = "Faulted" if status == "Faulted" else None
+                more = payload.get("vendorErrorCode"), payload.get("info")
+                return StatusTold(connector, 1, status, plugged, of_status(connector, 1, code, *more), at)
             case "StartTransaction" if connector is not None:
                 meter = number(payload.get("meterStart"))
-                return TransactionTold("start", connector, None, at, token=token, meter_wh=meter)
+                reserved = whole(payload.get("reservationId"))
+                return TransactionTold(
+                    "start", connector, None, at, token=token, meter_wh=meter, reservation_id=reserved
+                )
             case "StopTransaction" if transaction is not None:
                 return TransactionTold(
                     "stop",

@@ -17,15 +17,18 @@ from cem.csms.dialect import (
 from cem.csms.facts import (
     Booted,
     Fact,
+    FaultsTold,
     MeterTold,
     NeedsTold,
     ProfilesReported,
+    ReservationOver,
     ScheduleChosen,
     StatusTold,
     TokenAsked,
     TransactionTold,
     contract_digest,
 )
+from cem.csms.faults import of_events, of_status
 from cem.csms.ladder import Purpose
 from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
@@ -71,7 +74,13 @@ class V2:
             case "StatusNotification" if evse is not None:
                 status = str(payload.get("connectorStatus", ""))
                 plugged = True if status == "Occupied" else False if status in {"Available", "Reserved"} else None
-                return StatusTold(evse, whole(payload.get("connectorId")) or 1, status, plugged, at)
+                connector = whole(payload.get("connectorId")) or 1
+                fault = of_status(evse, connector, status if status == "Faulted" else None)
+                return StatusTold(evse, connector, status, plugged, fault, at)
+            case "NotifyEvent":
+                return FaultsTold(tuple(of_events(payload)))
+            case "ReservationStatusUpdate" if (reserved := whole(payload.get("reservationId"))) is not None:
+                return ReservationOver(reserved)
             case "MeterValues" if evse is not None:
                 return MeterTold(evse, payload.get("meterValue"))
             case "Authorize" if token is not None:
@@ -104,6 +113,7 @@ class V2:
             meter_values=payload.get("meterValue"),
             offline=payload.get("offline") is True,
             remote_start_id=whole(member(info, "remoteStartId")),
+            reservation_id=whole(payload.get("reservationId")),
         )
 
     def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:

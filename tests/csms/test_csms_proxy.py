@@ -206,6 +206,23 @@ def test_a_limit_overtakes_a_question_of_ours_that_the_station_leaves_unanswered
     assert rig.limits(rig.calls_down()) == [(1, "TxProfile", 16.0)]
 
 
+def test_a_cloud_call_overtakes_a_question_of_ours_that_the_station_leaves_unanswered(rig):
+    rig.close()
+    rig.open()
+    rig.cloud_opened()
+    rig.call("BootNotification", boot_payload(rig.version), "b")
+    rig.cloud(3, "b", {"status": "Accepted", "currentTime": "2026-11-22T10:00:00Z", "interval": 300})
+    while (waiting := rig.calls_down())[0][2] in {"ClearChargingProfile", "SetChargingProfile"}:
+        rig.reply(waiting[0], {"status": "Accepted"})
+    assert [m[2] for m in waiting] in (["GetConfiguration"], ["GetVariables"])
+    rig.cloud(2, "c1", "Reset", {"type": "Soft"})
+    rig.cloud(2, "c2", "ClearCache", {})
+    rig.pass_time(4)
+    assert rig.calls_down() == waiting
+    rig.pass_time(2)
+    assert rig.calls_down()[1:] == [[2, "c1", "Reset", {"type": "Soft"}]], "and the cloud's own wait for each other"
+
+
 def test_a_cloud_call_that_the_station_never_answers_is_answered(rig):
     rig.cloud(2, "c1", "Reset", {"type": "Soft"})
     rig.pass_time(31)
