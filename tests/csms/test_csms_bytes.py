@@ -78,8 +78,9 @@ def test_a_transactions_messages_pass_with_every_byte(data, version, kind, messa
     assert rig.up_text[-1] == text
     given = [('"transactionId"', "4712"), ('"idTagInfo"', '{ "status":"Accepted"}')]
     told = answer(data.draw, data.draw(payload(fixed=given)), message_id)
+    before = len(rig.down_text)
     rig.cloud_text(told)
-    assert rig.down_text[-1] == told
+    assert rig.down_text[before] == told  # what follows a start are questions of ours
 
 
 def mapped(given):
