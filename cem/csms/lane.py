@@ -2,7 +2,7 @@
 
 OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake any other CALL
 that the station has left unanswered for ``OVERTAKE_S``: some never answer what they do not know. What only passes
-through may overtake a question of ours in the same way: our curiosity must not cost the cloud its commands.
+through goes before questions of ours and may overtake one in the same way: our curiosity costs the cloud no command.
 """
 
 import heapq

@@ -119,7 +119,7 @@ class Onboarding:
 
     def _call(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
         message_id = self._new_id()
-        self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.TELEMETRY, ASK_TIMEOUT_S, done))
+        self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.BULK, ASK_TIMEOUT_S, done))
 
     # -- profiles of others -----------------------------------------------------------------------------------------
 

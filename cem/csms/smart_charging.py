@@ -5,7 +5,7 @@ What the cloud set is what it is told back; our own limits are in no report, and
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import reduce
 from typing import Any
 
@@ -110,9 +110,10 @@ class SmartCharging:
         transaction = self._picture.transactions.at(evse)
         if transaction is None:
             return None
-        # its start is told by the station's clock (S17)
-        started = transaction.started - timedelta(seconds=self._picture.clock.ahead_s)
-        return Running(transaction.local_id, to_us(started))
+        # its start is told by the station's clock (S17), which may show a year that no date can be reckoned from
+        return Running(
+            transaction.local_id, to_us(transaction.started) - round(self._picture.clock.ahead_s * SECOND_US)
+        )
 
     def _sharing(self) -> int:
         return sum(self._picture.transactions.at(number) is not None for number in self._evses)

@@ -9,6 +9,9 @@ TOLERATED_S = 5.0
 LIVE_S = 2.0
 """Two samples are live, and not from a queue, where they are as far apart by the station's clock as by ours."""
 
+MOST_S = 100 * 365 * 86_400.0
+"""Beyond this it is no clock but nonsense, and near the years 1 and 9999 no schedule can be reckoned."""
+
 
 @dataclass(slots=True)
 class StationClock:
@@ -41,6 +44,8 @@ class StationClock:
         return self.message(at_utc, now)
 
     def _moved(self, sample_s: float) -> bool:
+        if abs(sample_s) > MOST_S:
+            return False
         before_s, self.offset_s = self.ahead_s, sample_s
         return self.ahead_s != before_s
 

@@ -290,10 +290,22 @@ async def station(kind, address, name="S1", headers=None, **options) -> AsyncIte
 
 
 class Station21(Station201):
-    """The library's messages of 2.0.1, which it checks against the schemas of 2.1."""
+    """The library's messages of 2.0.1, which it checks against the schemas of 2.1.
+
+    In 2.1 the library leaves unanswered what it has no handler for, so there is one for all that it is asked.
+    """
 
     version = "ocpp2.1"
     _ocpp_version, _call, _call_result = "2.1", call21, result21
+
+    @on("GetVariables")
+    def on_variables_asked(self, get_variable_data):
+        told = [{**asked, "attribute_status": "UnknownVariable"} for asked in get_variable_data]
+        return result21.GetVariables(get_variable_result=told)
+
+    @on("GetCompositeSchedule")
+    def on_composite_asked(self, **_):
+        return result21.GetCompositeSchedule(status="Rejected")
 
 
 def _readable(kind):

@@ -7,23 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ocpp.charge_point import camel_to_snake_case, remove_nones, serialize_as_dict, snake_to_camel_case
-from ocpp.v201 import call_result as result201
 
-from tests.adapters.ocpp_peers import Station16, cloud, local_csms, station, until
+from tests.adapters.ocpp_peers import cloud, local_csms, station, until
 
 SAMPLING = {"MeterValueSampleInterval", "TxUpdatedInterval"}
 """The last that a station is asked when it is accepted."""
-
-
-def answers_everything(peer: Any) -> None:
-    """What the controller asks it: the library leaves a 2.1 CALL without a handler unanswered."""
-
-    def knows_nothing(get_variable_data: Any) -> Any:
-        told = [{**asked, "attribute_status": "UnknownVariable"} for asked in get_variable_data]
-        return result201.GetVariables(get_variable_result=told)
-
-    if not isinstance(peer, Station16):
-        peer.route_map["GetVariables"] = {"_on_action": knows_nothing}
 
 
 def plain(made: Any) -> dict[str, Any]:
@@ -101,7 +89,6 @@ async def joined(kind: Any, **options: Any) -> AsyncIterator[Joined]:
         local_csms(upstream=sky.url, allowed_hosts=("files.example",), **options) as local,
         station(kind, local.address) as peer,
     ):
-        answers_everything(peer)
         assert await peer.boot() == "Accepted"
         await until(lambda: peer.seen.has("TxDefaultProfile", 6.0))
         await until(lambda: any(key in SAMPLING for key, _ in peer.seen.configured))
