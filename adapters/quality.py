@@ -54,6 +54,12 @@ class QualityCheck:
         self._device = device
         self._gives: set[str] = set()
         self._energy = EnergyCounter()
+        names = range(1, device.phases + 1)
+        self._voltages, self._currents, self._powers = (
+            tuple(f"{what}_l{n}_{unit}" for n in names)
+            for what, unit in (("voltage", "v"), ("current", "a"), ("power", "w"))
+        )
+        self._straight = device.phases == 3 and device.phase_order == "L1L2L3"
 
     def judge(self, sample: Sample) -> Measurement | str:
         """The measurement, or the reason (one line, without the device's name) why the sample counts as missing."""
@@ -65,10 +71,9 @@ class QualityCheck:
     def _measurement(self, sample: Sample) -> Measurement:
         device = self._device
         values = {name: value for name, value in sample.values.items() if math.isfinite(value)}  # M4
-        names = range(1, device.phases + 1)
-        voltage = _phases(values, [f"voltage_l{n}_v" for n in names])
-        current = _phases(values, [f"current_l{n}_a" for n in names])
-        power = _phases(values, [f"power_l{n}_w" for n in names])
+        voltage = _phases(values, self._voltages)
+        current = _phases(values, self._currents)
+        power = _phases(values, self._powers)
         total = values.get("total_power_w")
         self._nothing_lost(current, power, total)
         voltage = self._live_voltage(voltage)
@@ -157,6 +162,8 @@ class QualityCheck:
         """From terminals to grid phases; a single-phase device draws nothing on the other two."""
         if terminals is None:
             return None
+        if self._straight:
+            return PerPhase(terminals[0], terminals[1], terminals[2])
         grid = [0.0, 0.0, 0.0]
         order = self._device.phase_order
         for terminal, value in enumerate(terminals):
@@ -193,7 +200,7 @@ class EnergyCounter:
         return self._last_wh
 
 
-def _phases(values: Mapping[str, float], names: list[str]) -> list[float] | None:
+def _phases(values: Mapping[str, float], names: tuple[str, ...]) -> list[float] | None:
     """All phases or nothing: a missing phase is not 0."""
     found = [values[name] for name in names if name in values]
     return found if len(found) == len(names) else None

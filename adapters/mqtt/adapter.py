@@ -20,6 +20,8 @@ from cem.errors import AdapterError, DeviceMisconfigured
 from cem.ports import Clock, News
 
 LARGEST_PAYLOAD = 65_536
+GATHER_S = 0.05
+"""What came in this time is taken over together: to change threads costs more than a message. Ages count from arrival."""
 
 
 class MqttAdapter:
@@ -55,6 +57,11 @@ class MqttAdapter:
         self._link: Link | None = None
         self._topics = self._all_topics()
         self._keepalives = tuple(dict.fromkeys(d.keepalive for d in devices if d.keepalive is not None))
+        self._by_topic: dict[str, list[MqttDevice | MqttContact]] = {}
+        for listener in self._listeners:
+            will = frozenset() if listener.availability is None else {listener.availability.topic}
+            for topic in listener.topics | will:
+                self._by_topic.setdefault(topic, []).append(listener)
         for topic in self._topics:
             if "#" in topic or "+" in topic:
                 raise DeviceMisconfigured(f"{self.name}: topic {topic!r}: a value needs one topic, without + and #")
@@ -123,17 +130,15 @@ class MqttAdapter:
             changed = False
             for topic, (payload, taken_s, retained) in cell.take().items():
                 self._writes.heard(topic, payload, retained=retained)
-                for device in self._devices:
-                    device.heard(topic, payload, taken_s, retained=retained)
-                for contact in self._contacts:
-                    changed |= contact.heard(topic, payload, taken_s, retained=retained)
+                for listener in self._by_topic.get(topic, ()):
+                    changed |= listener.heard(topic, payload, taken_s, retained=retained)
             if changed:
                 self._news()
 
         def on_message(topic: str, payload: bytes, retained: bool) -> None:
             if topic in self._topics and cell.put(topic, payload, retained=retained):
                 with suppress(RuntimeError):  # the loop has gone, and we with it
-                    loop.call_soon_threadsafe(heard)
+                    loop.call_soon_threadsafe(loop.call_later, GATHER_S, heard)
 
         for listener in self._listeners:
             listener.connected()

@@ -21,7 +21,7 @@ import uvloop
 from cem.clock import SystemClock
 from cem.supervise import keep_running
 
-LOADS = ("_field_modbus",)
+LOADS = ("_field_modbus", "_field_mqtt", "_field_opcua")
 WARM_UP_S = 3.0
 MEASURED_S = 12.0
 LOOK_S = 0.1
@@ -29,13 +29,14 @@ LOOK_S = 0.1
 
 def run() -> dict[str, float]:
     running: list[subprocess.Popen] = []
+    loads = [name for name in LOADS if getattr(_load(name), "available", lambda: True)()]
 
     def start(*words: str) -> subprocess.Popen:
         running.append(subprocess.Popen(_command(*words), stdout=subprocess.PIPE, text=True))
         return running[-1]
 
     try:
-        peers = {name: start("peer", name) for name in LOADS}
+        peers = {name: start("peer", name) for name in loads}
         ports = json.dumps(
             {name: [int(port) for port in peer.stdout.readline().split()] for name, peer in peers.items()}
         )
