@@ -17,9 +17,9 @@ import adapters
 from adapters.modbus.maps import known_models
 from adapters.virtual import cars
 from cem.clock import SystemClock
-from cem.commanded import resource_commander, stations_of, wallbox_devices
+from cem.commanded import contactors_of, resource_commander, stations_of, wallbox_devices
 from cem.config.channels import channels
-from cem.config.contact_models import ContactSection
+from cem.config.contact_models import ContactorSection, ContactSection
 from cem.config.formula import CARS
 from cem.config.loader import LoadedSite, load_site_file
 from cem.config.models import Device, ExternalLimit, SiteFile, Virtual, Web
@@ -160,6 +160,7 @@ async def _serve(loaded: LoadedSite) -> int:
         record=None if recorder is None else recorder.take,
         wishes=wishes,
         resources=commander,
+        contactors=contactors_of(file, plan, fields, on_event),
         contacts=Contacts(contacts(file, site), partial(_read_contacts, fields), store, on_event, clock.monotonic_s()),
     )
     news.append(control)
@@ -285,12 +286,14 @@ def _read_contacts(fields: Sequence[FieldAdapter]) -> dict[str, bool | None]:
 
 def field_adapters(file: SiteFile, clock: SystemClock, news: Any) -> list[FieldAdapter]:
     """One adapter for each connection; devices and contacts behind one address share it."""
-    groups: dict[tuple[object, ...], tuple[list[Device], list[ContactSection]]] = defaultdict(lambda: ([], []))
+    groups: dict[tuple[object, ...], _Group] = defaultdict(lambda: ([], [], []))
     for device in (d for d in (*file.devices, *wallbox_devices(file)) if not isinstance(d.connection, Virtual)):
         groups[device.connection.line][0].append(device)
     for contact in file.contacts:
         groups[contact.connection.line][1].append(contact)
-    made = [_field(devices, found, clock, news) for devices, found in groups.values()]
+    for contactor in file.contactors:
+        groups[contactor.connection.line][2].append(contactor)
+    made = [_field(group, clock, news) for group in groups.values()]
     return made + [_limit(limit, clock, news) for limit in file.external_limits]
 
 
@@ -315,9 +318,15 @@ def virtual_meters(
     return [adapters.create("virtual", devices, clock, news, read)]
 
 
-def _field(devices: Sequence[Device], found: Sequence[ContactSection], clock: SystemClock, news: Any) -> FieldAdapter:
-    connection = devices[0].connection if devices else found[0].connection
-    more = (found,) if found else ()
+_Group = tuple[list[Device], list[ContactSection], list[ContactorSection]]
+"""What is behind one connection."""
+
+
+def _field(group: _Group, clock: SystemClock, news: Any) -> FieldAdapter:
+    devices = group[0]
+    anyone: Device | ContactSection | ContactorSection = (devices or group[1] or group[2])[0]
+    connection = anyone.connection
+    more = group[1:] if group[2] else group[1:2] if group[1] else ()
     kind = "opcua_devices" if connection.kind == "opcua" else connection.kind
     adapter: FieldAdapter = adapters.create(kind, connection, devices, clock, news, *more)
     return adapter

@@ -8,6 +8,8 @@ from adapters.modbus.maps import load_map
 from adapters.modbus.wallbox import ModbusStations, device_of
 from cem.config.maps import RegisterMap
 from cem.config.models import Device, SiteFile
+from cem.contactors import Contactors, built
+from cem.core.engine import Plan
 from cem.core.site import ResourceKind, Site
 from cem.core.state import EvseState, Measurement
 from cem.ports import Clock, Event, EvseControl, FieldAdapter, News, StationStore
@@ -88,6 +90,21 @@ class AllStations:
         """Hands everything to each."""
         for part in self._parts:
             part.apply(now_s, setpoints_a, phases or {})
+
+
+def contactors_of(
+    file: SiteFile, plan: Plan, fields: Sequence[FieldAdapter], on_event: Callable[[Event], None]
+) -> Contactors | None:
+    """The site's contactors; ``None`` where it has none."""
+    if not file.contactors:
+        return None
+    modbus = [field for field in fields if isinstance(field, ModbusAdapter)]
+
+    def switch(name: str, closed: bool) -> None:
+        for adapter in modbus:
+            adapter.switch(name, closed)
+
+    return Contactors([built(plan, c.id, c.stations, c.opens_after_s) for c in file.contactors], switch, on_event)
 
 
 def fallback_w(site: Site, resource_id: str) -> float | None:

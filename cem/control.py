@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cem.contactors import Contactors
 from cem.contacts import Contacts
 from cem.core import grid_channel
 from cem.core.engine import Decision, EngineMemory, Plan, decide
@@ -85,6 +86,7 @@ class Control:
         wishes: Modes and targets that people ask for.
         resources: Batteries and inverters; ``None``: their envelopes are only shown.
         contacts: Digital inputs.
+        contactors: Outputs that take stations off the supply.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Control:
         wishes: Wishes | None = None,
         resources: ResourceControl | None = None,
         contacts: Contacts | None = None,
+        contactors: Contactors | None = None,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -116,6 +119,7 @@ class Control:
         self._wishes = wishes
         self._resources = resources
         self._contacts = contacts
+        self._contactors = contactors
         self._cycle_s = cycle_s
         self._ids = tuple(evse.evse_id for evse in plan.site.evses)
         grants = np.array([(resumed_a or {}).get(i, 0.0) for i in self._ids], dtype=np.float64)
@@ -174,6 +178,8 @@ class Control:
             self._stations.apply(started_s, setpoints)
         if self._resources is not None:
             self._resources.apply(started_s, decision.resources)
+        if self._contactors is not None:
+            self._contactors.apply(state, decision)
         self._durations_ms.append((self._clock.monotonic_s() - started_s) * 1000)
         p50_ms, p99_ms = np.percentile(self._durations_ms, (50, 99)).tolist()
         self._number += 1

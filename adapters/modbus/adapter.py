@@ -5,9 +5,11 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters.modbus.bits import Inputs, Output, inputs_of
 from adapters.modbus.link import Link, where_of
 from adapters.modbus.unit import LOST_AFTER, Unit
 from adapters.trouble import Trouble
+from cem.config.contact_models import ContactorSection, ContactSection
 from cem.config.modbus_models import ModbusConnection
 from cem.config.models import Device
 from cem.core.limits import LimitSignal
@@ -37,11 +39,21 @@ class ModbusAdapter:
     Args:
         connection: Where; unit id and time-out are taken from each device.
         devices: Every device behind that connection.
+        contacts: Digital inputs behind it.
+        contactors: Outputs behind it.
         clock: Monotonic time.
         news: Called when a device is lost or back.
     """
 
-    def __init__(self, connection: ModbusConnection, devices: Sequence[Device], clock: Clock, news: News) -> None:
+    def __init__(
+        self,
+        connection: ModbusConnection,
+        devices: Sequence[Device],
+        clock: Clock,
+        news: News,
+        contacts: Sequence[ContactSection] = (),
+        contactors: Sequence[ContactorSection] = (),
+    ) -> None:
         self.name = where_of(connection)
         self._clock = clock
         epoch_s = clock.monotonic_s()
@@ -50,7 +62,12 @@ class ModbusAdapter:
             for device in devices
         ]
         # One for all runs: it remembers whose answers may still be under way.
-        self._link = Link(connection, max(unit.map.connect_pause_s for unit in self._units))
+        self._link = Link(connection, max((unit.map.connect_pause_s for unit in self._units), default=0.0))
+        self._inputs = inputs_of(contacts, clock, news)
+        self._outputs = [
+            Output(config, Trouble(f"contactor {config.id}", clock, news, after=2), clock) for config in contactors
+        ]
+        self._polled: list[Unit | Inputs | Output] = [*self._inputs, *self._outputs, *self._units]
         self._writes: deque[_Write] = deque()
         self._turn: asyncio.Future[None] | None = None  # run waits on it
 
@@ -63,8 +80,24 @@ class ModbusAdapter:
         return {}
 
     def problems(self) -> Mapping[str, str]:
-        """Devices whose last read gave no sample, and why."""
-        return {unit.device.id: unit.trouble.problem for unit in self._units if unit.trouble.problem is not None}
+        """Devices whose last read gave no sample, inputs and outputs that are not right, and why."""
+        told = {unit.device.id: unit.trouble for unit in self._units}
+        told |= {each.name: each.trouble for each in (*self._inputs, *self._outputs)}
+        return {name: trouble.problem for name, trouble in told.items() if trouble.problem is not None}
+
+    def contacts(self) -> Mapping[str, bool | None]:
+        """For each contact whether it acts; ``None``: it cannot be read."""
+        return {name: acts for group in self._inputs for name, acts in group.active().items()}
+
+    def contactors(self) -> Mapping[str, bool | None]:
+        """For each contactor whether it is closed; ``None``: nobody knows."""
+        return {output.config.id: output.closed for output in self._outputs}
+
+    def switch(self, contactor: str, closed: bool) -> None:
+        """Have a contactor closed or opened, and kept so; returns at once. Others' are left alone."""
+        for output in self._outputs:
+            if output.config.id == contactor and output.switch(closed=closed):
+                _wake(self._turn)
 
     def serves(self, device_id: str) -> bool:
         """It is one of this adapter's devices."""
@@ -116,16 +149,15 @@ class ModbusAdapter:
         """
         link = self._link
         now_s = self._clock.monotonic_s()
-        for unit in self._units:
-            unit.due_s = now_s
-            unit.failed_this_run = False
+        for each in self._polled:
+            each.due_s = now_s
+            each.failed_this_run = False
         try:
             while True:
-                unit = min(self._units, key=lambda unit: unit.due_s)
-                if self._writes or await self._interrupted(unit.due_s):
+                if self._writes or await self._interrupted(min(each.due_s for each in self._polled)):
                     await self._write_next(link)
                 else:
-                    await self._poll(link, unit)
+                    await self._poll(link, min(self._polled, key=lambda each: each.due_s))
         finally:
             link.close()
 
@@ -161,29 +193,31 @@ class ModbusAdapter:
         try:
             await link.open()
         except DeviceUnavailable as error:
-            for each in self._units:
+            for each in self._polled:
                 each.trouble.problem = str(error)
                 each.forget()
             raise
 
-    async def _poll(self, link: Link, unit: Unit) -> None:
+    async def _poll(self, link: Link, one: Unit | Inputs | Output) -> None:
         await self._open(link)
         try:
-            outcome = await unit.read(link, self._clock)
+            outcome = await one.read(link, self._clock)
         except AdapterError as error:
-            others = (each for each in self._units if each is not unit)
-            nobody = unit.trouble.in_a_row + 1 >= LOST_AFTER and all(
+            others = (each for each in self._polled if each is not one)
+            nobody = one.trouble.in_a_row + 1 >= LOST_AFTER and all(
                 each.failed_this_run and each.trouble.in_a_row >= LOST_AFTER for each in others
             )
-            unit.failed(str(error), self._clock.monotonic_s(), quiet=nobody)
+            one.failed(str(error), self._clock.monotonic_s(), quiet=nobody)
             if nobody:
                 raise  # the supervisor tells the outage and paces the attempts
             return
         now_s = self._clock.monotonic_s()
         if isinstance(outcome, str):
-            unit.missed(outcome, now_s)
-        else:
-            unit.succeeded(outcome, now_s)
+            one.missed(outcome, now_s)
+        elif not isinstance(one, Unit):
+            one.succeeded(now_s)
+        elif outcome is not None:
+            one.succeeded(outcome, now_s)
 
 
 def _wake(turn: asyncio.Future[None] | None) -> None:

@@ -131,6 +131,39 @@ class Link:
             self.close()
             raise DeviceUnavailable(f"{device}: no answer to {_words(what)}, but one to an earlier request")
 
+    async def read_bits(
+        self, unit_id: int, table: str, address: int, count: int, timeout_s: float, device: str
+    ) -> list[bool]:
+        """Read coils or discrete inputs.
+
+        Raises:
+            DeviceUnavailable: No answer in time.
+            DeviceRefused: The device answered with an exception.
+            DeviceMisconfigured: The answer is not to this request; the connection is closed.
+        """
+        client: Any = self._connected(device)
+        read = client.read_coils if table == "coil" else client.read_discrete_inputs
+        what = Request(table, address, count)
+        answer = await self._answer(read(address, count=count, device_id=unit_id), unit_id, what, timeout_s, device)
+        if answer.function_code != (1 if table == "coil" else 2) or len(answer.bits) < count:
+            self._doubt()
+            raise DeviceMisconfigured(f"{device}: the answer to {_words(what)} is not the one asked for ({answer})")
+        return [bool(bit) for bit in answer.bits[:count]]
+
+    async def write_coil(self, unit_id: int, address: int, *, on: bool, timeout_s: float, device: str) -> None:
+        """Write one coil.
+
+        Raises:
+            DeviceUnavailable: No answer in time; whether it was written is not known.
+            DeviceRefused: The device answered with an exception.
+        """
+        client: Any = self._connected(device)
+        what = Request("the write of coil", address, 1)
+        answer = await self._answer(client.write_coil(address, on, device_id=unit_id), unit_id, what, timeout_s, device)
+        if answer.function_code != 5:  # a late answer to a read
+            self.close()
+            raise DeviceUnavailable(f"{device}: no answer to {_words(what)}, but one to an earlier request")
+
     async def _read(self, unit_id: int, request: Request, timeout_s: float, device: str) -> list[int]:
         client: Any = self._connected(device)
         read = client.read_input_registers if request.table == "input" else client.read_holding_registers
@@ -207,6 +240,8 @@ def where_of(connection: ModbusConnection) -> str:
 
 
 def _words(request: Request) -> str:
+    if request.table in {"coil", "discrete_input"}:
+        return f"{request.table}s {request.address} to {request.address + request.count - 1}"
     return f"{request.table} registers {request.address} to {request.address + request.count - 1}"
 
 

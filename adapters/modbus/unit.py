@@ -195,10 +195,7 @@ class Unit:
         self.failed_this_run = True
         self.trouble.bad(reason, quiet=quiet)
         self.forget()
-        pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self.trouble.in_a_row - 1, 5), LONGEST_PAUSE_S) * _random.uniform(
-            0.75, 1.0
-        )
-        self.due_s = max(self._next_tick_s(now_s), now_s + pause_s)
+        self.due_s = max(self._next_tick_s(now_s), now_s + pause_s(self.trouble.in_a_row))
 
     def forget(self) -> None:
         """It was away: it may come back as another device, or with other models."""
@@ -209,6 +206,11 @@ class Unit:
         """Aligned to the period; ticks that passed are skipped, never made up for (M10)."""
         period_s = self.device.poll_s
         return self.epoch_s + ((now_s - self.epoch_s) // period_s + 1) * period_s
+
+
+def pause_s(failures: int) -> float:
+    """How long one is left alone that has failed so often in a row."""
+    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 5), LONGEST_PAUSE_S) * _random.uniform(0.75, 1.0)
 
 
 def _raw(point: WritePoint, value: float, unit_scale: float) -> float | None:

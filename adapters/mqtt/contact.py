@@ -23,7 +23,7 @@ class MqttContact:
         self.config = config
         self.trouble = trouble
         self.availability = None if config.availability is None else Availability(config.availability)
-        self.topics = frozenset({config.topic})
+        self.topics = frozenset({config.topic or ""})
         self._clock = clock
         self._words = {config.closed.strip().casefold(): True, config.open.strip().casefold(): False}
         self._closed: bool | None = None

@@ -1,10 +1,11 @@
-"""Keys of a site file that are about digital inputs."""
+"""Keys of a site file that are about digital inputs, and outputs to contactors."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from cem.config.basics import Identifier, PositiveS, PowerW, Section
+from cem.config.modbus_models import ModbusRtu, ModbusRtuTcp, ModbusTcp
 from cem.config.mqtt_models import MqttAvailability, MqttBroker
 
 
@@ -16,8 +17,14 @@ class ContactSection(Section):
         description="load_shed (fire alarm, generator) and island (backup mode): our EVSEs to 0 A. ripple_control: to limit_w."
     )
     zone: Identifier | None = Field(None, description="Where it acts; root where left out.")
-    connection: MqttBroker = Field(description="How it is reached.")
-    topic: str = Field(min_length=1, description="Topic of its state, without wildcards.")
+    connection: Annotated[MqttBroker | ModbusTcp | ModbusRtu | ModbusRtuTcp, Field(discriminator="kind")] = Field(
+        description="How it is reached."
+    )
+    table: Literal["discrete_input", "coil"] = Field(
+        "discrete_input", description="Modbus: where it is read; closed where it reads 1."
+    )
+    address: int | None = Field(None, ge=0, le=65_535, description="Modbus: its address as sent, counted from 0.")
+    topic: str | None = Field(None, min_length=1, description="MQTT: topic of its state, without wildcards.")
     path: str | None = Field(None, description="Dotted path into a JSON payload; left out where it is a plain word.")
     closed: str = Field("true", description="What is said there while it is closed; case does not matter.")
     open: str = Field("false", description="What is said there while it is open.")
@@ -42,4 +49,24 @@ class ContactSection(Section):
     )
     limit_w: PowerW | None = Field(
         None, description="ripple_control: the power that is left. Several steps are several contacts."
+    )
+
+
+class ContactorSection(Section):
+    """A contactor that takes stations off the supply where limits are not enough."""
+
+    id: Identifier = Field(description="Name of the contactor.")
+    stations: tuple[Identifier, ...] = Field(min_length=1, description="Stations that it feeds.")
+    connection: Annotated[ModbusTcp | ModbusRtu | ModbusRtuTcp, Field(discriminator="kind")] = Field(
+        description="How its output module is reached."
+    )
+    address: int = Field(ge=0, le=65_535, description="Its coil as sent, counted from 0.")
+    closed_when: Literal["on", "off"] = Field(
+        "on", description="on: the coil must be on for it to be closed, so a dead module opens it. off: the other way."
+    )
+    feedback: int | None = Field(
+        None, ge=0, le=65_535, description="Discrete input of its auxiliary contact, 1 while it is closed."
+    )
+    opens_after_s: float = Field(
+        5, ge=0, le=60, description="A load shed that acts in its zone opens it after this; limits come first."
     )

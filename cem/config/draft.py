@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cem.config.build import rotation_of
-from cem.config.contact_models import ContactSection
+from cem.config.contact_models import ContactorSection, ContactSection
 from cem.config.csms_models import Csms
 from cem.config.limit_models import GroupSection, ScheduledLimit
 from cem.config.models import (
@@ -36,7 +36,7 @@ REFERENCES = {
 }
 """Keys that name an entry of another list."""
 
-LISTS = ("zones", "devices", "stations", "external_limits", "scheduled_limits", "groups", "contacts")
+LISTS = ("zones", "devices", "stations", "external_limits", "scheduled_limits", "groups", "contacts", "contactors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Draft:
     schedules: tuple[tuple[int, ScheduledLimit], ...]
     groups: tuple[tuple[int, GroupSection], ...]
     contacts: tuple[tuple[int, ContactSection], ...]
+    contactors: tuple[tuple[int, ContactorSection], ...]
     csms: Csms | None
     control: Control | None
     web: Web | None
@@ -96,6 +97,7 @@ class Draft:
             schedules=tuple(_many(ScheduledLimit, data.get("scheduled_limits"))),
             groups=tuple(_many(GroupSection, data.get("groups"))),
             contacts=tuple(_many(ContactSection, data.get("contacts"))),
+            contactors=tuple(_many(ContactorSection, data.get("contactors"))),
             csms=_one(Csms, data.get("csms", {})),
             control=_one(Control, data.get("control", {})),
             web=_one(Web, data.get("web", {})),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cem.config.basics import CurrentA, Identifier, Port, PositiveA, PositiveS, PowerW, Section
-from cem.config.contact_models import ContactSection
+from cem.config.contact_models import ContactorSection, ContactSection
 from cem.config.csms_models import Csms
 from cem.config.limit_models import GroupSection, ScheduledLimit
 from cem.config.modbus_models import ModbusRtu, ModbusRtuTcp, ModbusTcp, Wallbox
@@ -313,6 +313,7 @@ class SiteFile(Section):
     contacts: tuple[ContactSection, ...] = Field(
         (), description="Digital inputs: load shedding, island, ripple control."
     )
+    contactors: tuple[ContactorSection, ...] = Field((), description="Contactors that stations are fed by.")
     mqtt_out: MqttOut | None = Field(None, description="What is published by MQTT, and commands from there.")
     control: Control = Field(Control(), description="Timings; the defaults suit most sites.")
     storage: Storage = Field(Storage(), description="Where records are kept.")

@@ -38,7 +38,24 @@ def test_good_ones_become_contacts_and_paths_are_relative_to_the_site_file(tmp_p
     assert loaded.file.external_limits[0].connection.pki_folder == str(tmp_path / "var" / "opcua")
 
 
+MODBUS = "{kind: modbus_tcp, host: m}"
 CASES = {
+    "no address": (
+        (f"topic: a, {BROKER}", f"connection: {MODBUS}"),
+        "contact 'fire' is read by Modbus and needs 'address'",
+    ),
+    "no topic": ((f"topic: a, {BROKER}", BROKER), "contact 'fire' is heard by MQTT and needs 'topic'"),
+    "contactor of nobody": (
+        ("contacts:\n", f"contactors:\n  - {{id: k, stations: [st-9], connection: {MODBUS}, address: 1}}\ncontacts:\n"),
+        "no station 'st-9' (did you mean 'st-2'?)",
+    ),
+    "contactor unseen": (
+        (
+            "contacts:\n",
+            f"contactors:\n  - {{id: k, stations: [st-1], connection: {MODBUS}, address: 1, closed_when: off}}\ncontacts:\n",
+        ),
+        "contactor 'k' opens by an output that is switched on, and nothing shows that it did: wire its feedback",
+    ),
     "twice": (("id: frsp", "id: fire"), "contact 'fire' exists already: contacts[0]"),
     "no such zone": (("zone: row, limits", "zone: rov, limits"), "no zone 'rov' (did you mean 'row'?)"),
     "wildcard": (("topic: a", "topic: a/#"), "topic 'a/#' has a wildcard; a contact has one topic"),

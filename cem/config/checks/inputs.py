@@ -5,11 +5,19 @@ from collections.abc import Iterator
 from cem.config.draft import Draft, Finding
 from cem.config.formula import CARS, terms
 from cem.config.models import Virtual
+from cem.config.mqtt_models import MqttBroker
 from cem.config.scalars import did_you_mean
 
 
 def contacts_can_be_read(draft: Draft) -> Iterator[Finding]:
     for i, contact in draft.contacts:
+        if not isinstance(contact.connection, MqttBroker):
+            if contact.address is None:
+                yield Finding(("contacts", i), f"contact '{contact.id}' is read by Modbus and needs 'address'")
+            continue
+        if contact.topic is None:
+            yield Finding(("contacts", i), f"contact '{contact.id}' is heard by MQTT and needs 'topic'")
+            continue
         if contact.closed.strip().casefold() == contact.open.strip().casefold():
             yield Finding(("contacts", i, "open"), f"contact '{contact.id}' says the same closed and open")
         topics = {"topic": contact.topic}
@@ -39,6 +47,21 @@ def contacts_say_what_they_limit(draft: Draft) -> Iterator[Finding]:
             )
 
 
+def contactors_feed_stations(draft: Draft) -> Iterator[Finding]:
+    names = draft.names("stations")
+    for i, contactor in draft.contactors:
+        for j, name in enumerate(contactor.stations):
+            if name not in names and "stations" in draft.complete:
+                guess = did_you_mean(name, names) or ""
+                yield Finding(("contactors", i, "stations", j), f"no station '{name}'{guess}")
+        if contactor.closed_when == "off" and contactor.feedback is None:
+            yield Finding(
+                ("contactors", i),
+                f"contactor '{contactor.id}' opens by an output that is switched on, and nothing shows that it did: wire its feedback",
+                "warning",
+            )
+
+
 def formulas_can_be_worked_out(draft: Draft) -> Iterator[Finding]:
     """A virtual meter may use devices that are read, not other virtual ones: no circles, one moment."""
     virtual = {device.id for _, device in draft.devices if isinstance(device.connection, Virtual)}
@@ -61,4 +84,4 @@ def formulas_can_be_worked_out(draft: Draft) -> Iterator[Finding]:
                     yield Finding(path, f"no device '{name}'{guess}")
 
 
-RULES = (contacts_can_be_read, contacts_say_what_they_limit, formulas_can_be_worked_out)
+RULES = (contacts_can_be_read, contactors_feed_stations, contacts_say_what_they_limit, formulas_can_be_worked_out)

@@ -13,6 +13,7 @@ _KINDS = {
     "scheduled_limits": "scheduled limit",
     "groups": "group",
     "contacts": "contact",
+    "contactors": "contactor",
 }
 
 
