@@ -13,9 +13,10 @@ from adapters.simulated.household import Cloud as Cumulus
 from adapters.simulated.household import Sky
 from adapters.simulated.modbus_devices import ModbusDevice
 from adapters.simulated.mqtt_meter import Broker, MqttMeter
+from adapters.simulated.personality import Personality
 from adapters.simulated.plant import Plant, hash_of
 from adapters.simulated.reactions import Reactions
-from adapters.simulated.station import Emit, Personality, SimulatedStation
+from adapters.simulated.station import Emit, SimulatedStation
 from adapters.simulated.story import Step, Story
 from adapters.simulated.truth import External, Judge, TruthFile, external_a
 from adapters.simulated.wiring import modbus_device, mqtt_meter, stations

@@ -16,27 +16,13 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from adapters.simulated.ev import PILOT_MIN_A, EvType
+from adapters.simulated.personality import Personality
 from adapters.simulated.plant import ChargePoint
-from adapters.simulated.profiles import ProfileStore
-from adapters.simulated.station_link import StationLink
+from adapters.simulated.profiles import MAX, TX, Profile, ProfileStore
+from adapters.simulated.station_link import Line, StationLink
 
 Emit = Callable[..., None]
 """Called with the name of an event and its figures."""
-
-
-@dataclass(frozen=True, slots=True)
-class Personality:
-    """What a station does differently from the book.
-
-    Attributes:
-        ignore_limits: Says Accepted and charges with all it has.
-        slow_s: Its pilot follows a new limit only after this.
-        reconnect_s: Pause before it dials again, from and to.
-    """
-
-    ignore_limits: bool = False
-    slow_s: float = 0.0
-    reconnect_s: tuple[float, float] = (1.0, 3.0)
 
 
 @dataclass(slots=True)
@@ -96,6 +82,8 @@ class SimulatedStation(ABC):
         utc_s: The station's clock.
         password: For HTTP Basic.
         personality: Its quirks.
+        now_s: Its monotonic clock.
+        line: Makes its connection; a websocket where left out.
     """
 
     subprotocol: ClassVar[str]
@@ -112,6 +100,8 @@ class SimulatedStation(ABC):
         password: str | None = None,
         personality: Personality | None = None,
         voltage_v: float = 230.0,
+        now_s: Callable[[], float] = time.monotonic,
+        line: Callable[["SimulatedStation"], Line] | None = None,
     ) -> None:
         self.station_id, self.emit, self.utc_s, self.voltage_v = station_id, emit, utc_s, voltage_v
         self.store = ProfileStore()
@@ -120,14 +110,27 @@ class SimulatedStation(ABC):
         self.personality = personality or Personality()
         self.sessions = 0
         self.meter_interval_s = 60.0
+        self.now_s = now_s
+        if self.personality.phases is not None:
+            for point in points:
+                point.phases_on = self.personality.phases
+        if self.personality.rotation is not None:
+            for point in points:
+                point.rotation = self.personality.rotation[: point.evse.phases]
+        self.link: Line
+        if line is not None:
+            self.link = line(self)
+            return
         self.link = StationLink(
             f"{url.rstrip('/')}/{station_id}",
             self.subprotocol,
             boot=self.boot_payload,
             handle=self.handle,
-            changed=self._connection_changed,
+            changed=self.connection_changed,
             password=password,
             pause_s=self.personality.reconnect_s,
+            pipelines=self.personality.pipelines,
+            boots_once=self.personality.boots_once,
         )
 
     # ---- what the versions say ------------------------------------------------------------------------------------
@@ -174,7 +177,7 @@ class SimulatedStation(ABC):
             return False
         transaction = Transaction(str(uuid.uuid4()), self.utc_s(), token, connector.point.register_wh)
         connector.transaction, connector.finished = transaction, False
-        connector.next_sample_s = time.monotonic() + self.meter_interval_s
+        connector.next_sample_s = self.now_s() + self.meter_interval_s
         self.sessions += 1
         self.emit("session_started", station=self.station_id, evse=connector.number)
         self.tell_start(connector, transaction)
@@ -224,13 +227,17 @@ class SimulatedStation(ABC):
 
     def update_pilots(self) -> None:
         """Gives every EVSE the pilot that its profiles allow now."""
-        utc_s, now_s = self.utc_s(), time.monotonic()
+        utc_s, now_s = self.utc_s(), self.now_s()
         for connector in self.connectors.values():
             limit_a = self.limit_a(connector, utc_s)
             if self.personality.ignore_limits:
                 limit_a = connector.point.evse.max_a
             if connector.transaction is None or limit_a < PILOT_MIN_A:
                 limit_a = 0.0
+            paused = connector.transaction is not None and connector.transaction.state == "SuspendedEVSE"
+            if self.personality.forgets_on_resume and paused and limit_a > 0:
+                self.store.clear(lambda _p: True)
+                limit_a = connector.point.evse.max_a
             if not connector.pilots or connector.pilots[-1][1] != limit_a:
                 connector.pilots.append((now_s + self.personality.slow_s, limit_a))
             while connector.pilots and connector.pilots[0][0] <= now_s:
@@ -238,6 +245,26 @@ class SimulatedStation(ABC):
                 if len(connector.pilots) == 1:
                     break
                 connector.pilots.popleft()
+
+    def takes(self, profile: Profile) -> bool:
+        """Whether this station has such profiles at all; a pause may end its transactions (``zero_ends``)."""
+        own = self.personality
+        if (
+            profile.purpose in own.refuses
+            or profile.stack_level > own.highest_level
+            or profile.unit not in own.units
+            or (profile.purpose == MAX and profile.evse_id != 0)
+        ):
+            return False
+        if own.zero_ends and profile.purpose == TX and profile.periods[0][1] == 0:
+            self.later(self.end, self.connectors[profile.evse_id], "Other")
+        return True
+
+    def switch_phases(self, profile: Profile) -> None:
+        """Charges on as many phases as a TxProfile says, where it can."""
+        point = self.connectors[profile.evse_id].point if profile.evse_id in self.connectors else None
+        if point is not None and point.evse.phase_switching and profile.purpose == TX:
+            point.phases_on = min(profile.periods[0][2], point.evse.phases)
 
     def limits_changed(self, before_a: dict[int, float]) -> None:
         """After a profile came or went: new pilots, and word of what it did."""
@@ -276,7 +303,7 @@ class SimulatedStation(ABC):
 
     def later(self, what: Callable[..., object], *arguments: object) -> None:
         """Does something after the answer to the present call is out."""
-        asyncio.get_running_loop().call_later(0.05, what, *arguments)
+        self.link.later(what, *arguments)
 
     def reset(self) -> None:
         """Boots again: transactions end (OCPP: Reboot), profiles stay, the connection begins anew."""
@@ -285,27 +312,32 @@ class SimulatedStation(ABC):
         self.link.power_cycle()
 
     async def _live(self) -> None:
-        next_beat_s = time.monotonic() + self.link.heartbeat_s
+        next_beat_s = self.now_s() + self.link.heartbeat_s
         while True:
             await asyncio.sleep(0.2)
-            self.update_pilots()
-            now_s = time.monotonic()
-            for connector in self.connectors.values():
-                transaction = connector.transaction
-                if transaction is None:
-                    continue
-                state = self.charging_state(connector)
-                if state != transaction.state:
-                    transaction.state = state
-                    self.tell_state(connector, transaction)
-                self._tell_status_if_new(connector)
-                connector.next_sample_s = min(connector.next_sample_s, now_s + self.meter_interval_s)
-                if now_s >= connector.next_sample_s:
-                    connector.next_sample_s += self.meter_interval_s
-                    self.tell_sample(connector, transaction)
+            self.step()
+            now_s = self.now_s()
             if now_s >= next_beat_s:
                 self.link.post("Heartbeat", dict)
                 next_beat_s = now_s + self.link.heartbeat_s
+
+    def step(self) -> None:
+        """Follows its profiles, and tells what is due."""
+        self.update_pilots()
+        now_s = self.now_s()
+        for connector in self.connectors.values():
+            transaction = connector.transaction
+            if transaction is None:
+                continue
+            state = self.charging_state(connector)
+            if state != transaction.state:
+                transaction.state = state
+                self.tell_state(connector, transaction)
+            self._tell_status_if_new(connector)
+            connector.next_sample_s = min(connector.next_sample_s, now_s + self.meter_interval_s)
+            if now_s >= connector.next_sample_s:
+                connector.next_sample_s += self.meter_interval_s
+                self.tell_sample(connector, transaction)
 
     def charging_state(self, connector: Connector) -> str:
         """``Charging``, ``SuspendedEVSE`` or ``SuspendedEV``."""
@@ -317,8 +349,11 @@ class SimulatedStation(ABC):
     def status_of(self, connector: Connector) -> str:
         """The version's word for what the connector is now."""
 
-    def _connection_changed(self) -> None:
+    def connection_changed(self) -> None:
+        """The connection is up and accepted, or gone."""
         online = self.link.online
+        if online and self.personality.forgets_on_reconnect:
+            self.store.clear(lambda _p: True)
         self.emit("station_online" if online else "station_offline", station=self.station_id)
         for connector in self.connectors.values():
             connector.status = ""

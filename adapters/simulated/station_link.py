@@ -7,8 +7,9 @@ import random
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -48,6 +49,31 @@ class Outgoing:
     attempts: int = 0
 
 
+class Line(Protocol):
+    """A station's way to its CSMS, as the station uses it."""
+
+    online: bool
+    heartbeat_s: float
+
+    @property
+    def waiting(self) -> int: ...
+    def post(
+        self,
+        action: str,
+        payload: Callable[[], dict[str, Any] | None],
+        *,
+        keep: bool = False,
+        sample: bool = False,
+        on_answer: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None: ...
+    def later(self, what: Callable[..., object], *arguments: object) -> None: ...
+    def send_boot(self) -> None: ...
+    def power_cycle(self) -> None: ...
+    def cut(self) -> None: ...
+    def restore(self) -> None: ...
+    async def run(self) -> None: ...
+
+
 class StationLink:
     """Keeps one connection up by itself.
 
@@ -63,6 +89,8 @@ class StationLink:
         changed: Called when ``online`` changed.
         password: For HTTP Basic.
         pause_s: Before it dials again, from and to.
+        pipelines: Calls go out without waiting for the answer to the one before.
+        boots_once: It boots but once in its life.
     """
 
     def __init__(
@@ -75,12 +103,16 @@ class StationLink:
         changed: Callable[[], None],
         password: str | None = None,
         pause_s: tuple[float, float] = (1.0, 3.0),
+        pipelines: bool = False,
+        boots_once: bool = False,
     ) -> None:
         self.online = False
         self.heartbeat_s = 300.0
         self._url, self._subprotocol, self._password, self._pause_s = url, subprotocol, password, pause_s
         self._boot, self._handle, self._changed = boot, handle, changed
         self._booted = False
+        self._pipelines, self._boots_once = pipelines, boots_once
+        self._unawaited: set[asyncio.Task[None]] = set()
         self._wired = asyncio.Event()
         self._wired.set()
         self._socket: ClientConnection | None = None
@@ -101,9 +133,13 @@ class StationLink:
 
     def power_cycle(self) -> None:
         """The station boots again: the connection ends and the next one begins with a BootNotification."""
-        self._booted = False
+        self._booted = self._booted and self._boots_once
         if self._socket is not None:
             self._socket.transport.abort()
+
+    def later(self, what: Callable[..., object], *arguments: object) -> None:
+        """Does something once the answer to the present call is out."""
+        asyncio.get_running_loop().call_later(0.05, what, *arguments)
 
     def send_boot(self) -> None:
         """A BootNotification because the CSMS asked for one."""
@@ -200,6 +236,12 @@ class StationLink:
             item = self._queue[0]
             payload = item.payload()
             answer = {}
+            if self._pipelines and item.on_answer is None and payload is not None:
+                self._queue.remove(item)
+                task = asyncio.create_task(self._call_unawaited(socket, item.action, payload))
+                self._unawaited.add(task)
+                task.add_done_callback(self._unawaited.discard)
+                continue
             if payload is not None:
                 try:
                     answer = await self._call(socket, item.action, payload)
@@ -211,6 +253,10 @@ class StationLink:
             self._queue.remove(item)
             if item.on_answer is not None and answer:
                 item.on_answer(answer)
+
+    async def _call_unawaited(self, socket: ClientConnection, action: str, payload: dict[str, Any]) -> None:
+        with suppress(Refused, TimeoutError, ConnectionClosed, asyncio.CancelledError):
+            await self._call(socket, action, payload)
 
     async def _call(self, socket: ClientConnection, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         message_id = str(uuid.uuid4())

@@ -166,8 +166,9 @@ class Station16(SimulatedStation):
                 return "Rejected"
         before_a = self.limits_now()
         profile = parse_profile(number, data, self.utc_s())
-        if not self.store.install(profile, same_place_replaces=True):
+        if not self.takes(profile) or not self.store.install(profile, same_place_replaces=True):
             return "Rejected"
+        self.switch_phases(profile)
         self.limits_changed(before_a)
         return "Accepted"
 

@@ -159,8 +159,10 @@ class Station201(SimulatedStation):
             if running is None or data.get("transactionId") != running.key:
                 return "Rejected"
         before_a = self.limits_now()
-        if not self.store.install(parse_profile(number, data, self.utc_s()), same_place_replaces=False):
+        profile = parse_profile(number, data, self.utc_s())
+        if not self.takes(profile) or not self.store.install(profile, same_place_replaces=False):
             return "Rejected"
+        self.switch_phases(profile)
         self.limits_changed(before_a)
         return "Accepted"
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 from adapters.simulated.modbus_devices import ModbusDevice
 from adapters.simulated.mqtt_meter import MqttMeter
+from adapters.simulated.personality import Personality
 from adapters.simulated.plant import Plant
 from adapters.simulated.registers import SUNSPEC_BASE, sdm630, sunspec_inverter, sunspec_meter
-from adapters.simulated.station import Emit, Personality, SimulatedStation
+from adapters.simulated.station import Emit, SimulatedStation
 from adapters.simulated.station_v16 import Station16
 from adapters.simulated.station_v201 import Station201
 from cem.config.modbus_models import ModbusTcp

@@ -243,9 +243,11 @@ class Keeper:
         start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - BACKDATE_S)
         amount = target if sent.rung.unit == "A" else hold.watts(target)
         life_s = int(hold.life_s + (0 if sent.rung.relative else BACKDATE_S))
+        # Said to be for one phase, power is as much current on each of three: no less than on one, and safe on all.
+        phases = sent.phases if sent.rung.unit == "A" or sent.phases is not None else hold.car_phases or 1
         own = self.study.personality
         offline_s = int(hold.life_s) if dialect.version == "2.1" and not own.no_offline_limit else None
-        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, sent.phases, offline_s)
+        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, phases, offline_s)
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is None:

@@ -83,6 +83,17 @@ class Personality:
         """As JSON keeps it, and as the API shows it."""
         return asdict(self)
 
+    @property
+    def without_us(self) -> str | None:
+        """Why its maximum counts in every question of what happens when we die; ``None`` where it falls back by itself."""
+        if self.ignores:
+            return "it draws more than the limits that it accepts"
+        if self.dead_man is False:
+            return self.dead_man_by
+        if "resume" in self.loses:
+            return "it loses its limits when it goes on after a pause"
+        return None
+
     def order(self, ladder: Sequence[Rung]) -> tuple[Rung, ...]:
         """The ladder with what works first and what does not last."""
 

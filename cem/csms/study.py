@@ -36,6 +36,9 @@ TRIES = 3
 SAME_A = 0.1
 LOSES_WITHIN_S = 15.0
 ZERO_ENDS_S = 15.0
+SETTLES_S = 5.0
+LEAST_BY_POWER_A = 7.0
+"""6 A times 230 V, divided by the lowest voltage, in whole amps."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class Watch:
         looked_s: The newest measurement that was looked at.
         online_s: When its station came back last.
         resumed_s: When it last went on charging after a pause.
+        zero_s: When it took a limit of 0; ``None`` where another stands.
+        check_s: When to look whether it kept its profiles over a resume.
     """
 
     limit_a: float | None = None
@@ -64,6 +69,7 @@ class Watch:
     online_s: float | None = None
     resumed_s: float | None = None
     zero_s: float | None = None
+    check_s: float | None = None
 
 
 class Study:
@@ -168,13 +174,20 @@ class Study:
         if watch.limit_a is None or sent.amps != watch.limit_a:
             cut = watch.limit_a is not None and sent.amps < watch.limit_a
             watch.cut_s = now.s if cut and watch.drawn_a > sent.amps + OBEYS_WITHIN_A else None
-            watch.resumed_s = now.s if watch.limit_a == 0 and sent.amps > 0 else watch.resumed_s
+            if watch.limit_a == 0 and sent.amps > 0:
+                watch.resumed_s, watch.check_s = now.s, now.s + SETTLES_S
             watch.zero_s = now.s if sent.amps == 0 else None
             watch.limit_a, watch.since_s, watch.followed = sent.amps, now.s, False
         if own.way is None:
             own.way = sent.rung.name
             self._keep()
-        provable = sent.rung.unit == "A" and not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a
+            if sent.rung.unit == "W" and hold.evse.min_a < LEAST_BY_POWER_A:
+                text = (
+                    f"{self._station_id} takes limits in W alone; what guards {hold.evse.min_a:g} A at the lowest voltage is too "
+                    f"little to charge with at a usual one: set min_a: {LEAST_BY_POWER_A:g} for its EVSEs in the site file"
+                )
+                self._out.append(Emit("limits_in_watts", text, {"evse": hold.evse.evse_id}))
+        provable = not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a
         if own.dead_man is None and provable and self._asked.get(number, 0) < TRIES:
             self._asked[number] = self._asked.get(number, 0) + 1
             self._call(dialect.ask_composite(number), partial(self._composite, number, sent, dialect))
@@ -187,18 +200,29 @@ class Study:
         if answer is None or answer.kind is not Kind.RESULT or hold.acked is not sent:
             return
         steps = dialect.composite_steps(answer.payload)
-        if not steps or self.personality.dead_man is not None:
+        if not steps:
             return
         ends_s = sent.until_s - now.s + SLACK_S
         later = [limit for start_s, limit in steps if start_s > 0]
         last = [limit for start_s, limit in steps if start_s <= ends_s][-1]
-        if steps[0][1] > sent.amps + SAME_A or not later:
+        if self.personality.dead_man is not None:
+            if self.personality.dead_man and last > hold.evse.fallback_a + SAME_A:
+                self._lost(hold, "resume")
+        elif steps[0][1] > sent.amps + SAME_A or not later:
             self.personality.dead_man_by = "its composite schedule does not show its limits"
             self._keep()
         elif last <= hold.evse.fallback_a + SAME_A:
             self._proven(True, "its composite schedule shows the fallback after the limit")
         else:
             self._proven(False, f"its composite schedule shows {last:g} A after the limit")
+
+    def _lost(self, hold: Hold, when: str) -> None:
+        """It has lost its limit, and perhaps its default: both are sent again."""
+        hold.again()
+        hold.default_sure = False
+        if when and when not in self.personality.loses:
+            self.personality.loses += (when,)
+            self._keep()
 
     def _proven(self, proven: bool, how: str) -> None:
         self.personality.dead_man, self.personality.dead_man_by = proven, how
@@ -231,6 +255,10 @@ class Study:
         """Compares what is measured with what was commanded."""
         for number, hold in self._holds.items():
             live, watch = self._picture.evses[number], self._watches[number]
+            if watch.check_s is not None and now.s >= watch.check_s and dialect is not None:
+                watch.check_s = None
+                if hold.acked is not None and self.personality.dead_man:
+                    self._call(dialect.ask_composite(number), partial(self._composite, number, hold.acked, dialect))
             if live.current_a is None or live.measured_s is None or live.measured_s <= watch.looked_s:
                 continue
             if self._picture.transactions.at(number) is None or hold.acked is None or watch.limit_a is None:
@@ -264,12 +292,8 @@ class Study:
         own = self.personality
         if watch.followed:  # it had followed this very limit, and has lost it
             watch.followed, watch.since_s = False, now.s
-            hold.again()
-            why = "reconnect" if now.s - (watch.online_s or -1e9) < LOSES_WITHIN_S else ""
-            why = "resume" if now.s - (watch.resumed_s or -1e9) < LOSES_WITHIN_S else why
-            if why and why not in own.loses:
-                own.loses += (why,)
-                self._keep()
+            when = "reconnect" if now.s - (watch.online_s or -1e9) < LOSES_WITHIN_S else ""
+            self._lost(hold, "resume" if now.s - (watch.resumed_s or -1e9) < LOSES_WITHIN_S else when)
             return
         if now.s - watch.since_s < max(PATIENCE_S, own.reaction_s or 0.0):
             return

@@ -200,7 +200,7 @@ class V16:
     def safe_default(
         self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
     ) -> Ask:
-        period = [{"startPeriod": 0, "limit": tenths(amount)}]
+        period = [{"startPeriod": 0, "limit": tenths(amount), **({"numberPhases": 1} if unit == "W" else {})}]
         schedule = {"chargingRateUnit": unit, "chargingSchedulePeriod": period}
         if maximum:
             body = self._profile(

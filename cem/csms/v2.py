@@ -208,7 +208,7 @@ class V2:
     def safe_default(
         self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
     ) -> Ask:
-        period = [{"startPeriod": 0, "limit": tenths(amount)}]
+        period = [{"startPeriod": 0, "limit": tenths(amount), **({"numberPhases": 1} if unit == "W" else {})}]
         schedule = {"chargingRateUnit": unit, "chargingSchedulePeriod": period}
         if maximum:  # K01.FR.38: never relative
             since = {**schedule, "startSchedule": ALWAYS}

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from adapters.simulated.ev import EvType
+from adapters.simulated.personality import Personality
 from adapters.simulated.plant import Plant
-from adapters.simulated.station import Personality
 from adapters.simulated.station_v16 import Station16
 from adapters.simulated.station_v201 import Station201
 from tests.adapters.ocpp_peers import local_csms, until

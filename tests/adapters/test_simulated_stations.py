@@ -16,8 +16,9 @@ from websockets.asyncio.server import serve
 
 from adapters.simulated.cloud import Cloud
 from adapters.simulated.ev import EvType
+from adapters.simulated.personality import Personality
 from adapters.simulated.plant import Plant
-from adapters.simulated.station import Personality, utc_text
+from adapters.simulated.station import utc_text
 from adapters.simulated.station_v16 import Station16
 from adapters.simulated.station_v201 import Station201
 from tests.adapters.test_simulated_plant import make_site
