@@ -32,6 +32,7 @@ from cem.core.site import Site
 from cem.core.state import EvseState, Measurement
 from cem.core.timings import Timings
 from cem.csms.site_picture import SiteTold, site_told
+from cem.loop import quieten
 from cem.memory import settle
 from cem.ports import Adapter, ContactReader, Event, FieldAdapter
 from cem.replay import Recorder
@@ -182,6 +183,7 @@ async def _serve(loaded: LoadedSite) -> int:
     outward = _outward(file, view, wishes, clock)
     stop = asyncio.Event()
     settle()
+    quieten(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:

@@ -118,6 +118,10 @@ class StationLink:
             if len(self._batches) > MOST_BATCHES and self.socket is not None:
                 self.socket.transport.abort()
 
+    def frame(self, text: str) -> None:
+        """A text of the station."""
+        self.do(lambda now: self.session.station_frame(text, now))
+
     def opened(self, socket: ServerConnection, subprotocol: str) -> None:
         """The station is connected."""
         self.socket = socket
@@ -175,11 +179,12 @@ class StationLink:
 
     def _at_once(self, action: Action, tasks: asyncio.TaskGroup) -> bool:
         """Carries out an action that waits for nothing; ``False`` where it must wait for the disk (I5)."""
+        if isinstance(action, SendDown | SendUp):  # nearly always
+            if action.durable and self._unwritten:
+                return False
+            self._send(action)
+            return True
         match action:
-            case SendDown() | SendUp():
-                if action.durable and self._unwritten:
-                    return False
-                self._send(action)
             case Persist():
                 return False
             case CloseStation(code, reason) if self.socket is not None:

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import cast
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from adapters.ocpp.direct import StationConnection
 from adapters.ocpp.tls import ServerTls
 from adapters.ocpp.wire import MAX_FRAME
 from cem.csms.versions import DIALECTS
@@ -24,7 +26,7 @@ async def listen(
     port: int,
     tls: ServerTls | None,
     judge: Callable[[ServerConnection, Request], Awaitable[Response | None]],
-    handler: Callable[[ServerConnection], Awaitable[None]],
+    handler: Callable[[StationConnection], Awaitable[None]],
 ) -> int:
     """Serves until the stack unwinds.
 
@@ -38,7 +40,7 @@ async def listen(
         server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
     )
     server = serve(
-        handler,
+        cast("Callable[[ServerConnection], Awaitable[None]]", handler),  # of those created below
         host,
         port,
         ssl=None if tls is None else tls.context,
@@ -53,6 +55,7 @@ async def listen(
         max_size=MAX_FRAME,
         logger=_LIBRARY_LOG,
         server_header=None,
+        create_connection=StationConnection,
     )
     try:
         listening = await stack.enter_async_context(server)

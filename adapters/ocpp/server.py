@@ -16,14 +16,15 @@ from urllib.parse import unquote, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 
-from adapters.ocpp.buckets import Bucket, source
+from adapters.ocpp.buckets import source
+from adapters.ocpp.direct import StationConnection
 from adapters.ocpp.door import Door
 from adapters.ocpp.link import StationLink
 from adapters.ocpp.listener import listen
 from adapters.ocpp.options import options_of
 from adapters.ocpp.privacy import Forgetter
+from adapters.ocpp.reader import StationReader
 from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
 from adapters.ocpp.waiting_room import WaitingRoom
 from adapters.ocpp.workflows import Workflows
@@ -49,8 +50,6 @@ IDLE_TICKS = 4
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
-FRAME_RATE, FRAME_BURST = 50.0, 300.0
-"""Frames a second of one connection; each 8 kB count as one more (fault S13)."""
 REFRESH_S = 5.0
 """How often renewed certificates and decisions by command are looked for."""
 
@@ -312,7 +311,7 @@ class OcppServer:
             response.headers["Retry-After"] = "30"
         return response
 
-    async def _serve_station(self, socket: ServerConnection) -> None:
+    async def _serve_station(self, socket: StationConnection) -> None:
         who = identity(socket.request.path) if socket.request is not None else ""
         subprotocol = socket.subprotocol
         if subprotocol is None:
@@ -354,33 +353,16 @@ class OcppServer:
             text = f"Two stations dial as {who}: give one of them another identity. Until then neither is controlled"
             self._emit("station_twice", who, text)
 
-    async def _serve_known(self, socket: ServerConnection, link: StationLink, subprotocol: str) -> None:
+    async def _serve_known(self, socket: StationConnection, link: StationLink, subprotocol: str) -> None:
         who = link.session.station_id
         self._twins[who].connected(source(_host(socket)), self._clock.monotonic_s())
         self._tell_twins(who)
         link.opened(socket, subprotocol)
-        bucket = Bucket(FRAME_RATE, FRAME_BURST, self._clock.monotonic_s())
+        reader = StationReader(who, self._clock.monotonic_s, link.frame, self._emit, self._tell_once)
         try:
-            async for message in socket:
-                if (wait_s := bucket.take(self._clock.monotonic_s(), 1 + len(message) / 8192)) > 0:
-                    text = f"{who} sends more than {FRAME_RATE:g} frames a second; it is slowed down to that"
-                    self._tell_once("station_flood", who, text)
-                    await asyncio.sleep(wait_s)
-                    if socket.state is not State.OPEN:
-                        break  # what a flood left behind is not worked off; it was not acknowledged
-                if not isinstance(message, str):
-                    self._bad(link.session.station_id, "a binary frame")
-                    await socket.close(1003, "text frames only")
-                    break
-                link.do(lambda now, text=message: link.session.station_frame(text, now))  # type: ignore[misc]  # as above
-        except ConnectionClosed as problem:
-            if problem.sent is not None and problem.sent.code in {1002, 1007, 1009}:
-                self._bad(link.session.station_id, problem.sent.reason or "a broken frame")
+            await reader.run(socket)
         finally:
             link.closed()
-
-    def _bad(self, who: str, what: str) -> None:
-        self._emit("bad_frame", who, f"{who} sent {what}; its connection was closed")
 
 
 def _host(connection: ServerConnection) -> str:

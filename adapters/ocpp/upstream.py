@@ -6,6 +6,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
+from adapters.ocpp.direct import CloudConnection
 from adapters.ocpp.wire import MAX_FRAME, put
 from cem.config.csms_models import Upstream
 
@@ -95,14 +97,11 @@ class UpstreamLink:
                 ping_timeout=20,
                 max_size=MAX_FRAME,
                 logger=_LIBRARY_LOG,
+                create_connection=CloudConnection,
             ) as socket:
                 if socket.subprotocol != self.subprotocol:
                     return self._unspoken
-                self._socket = socket
-                self._opened()
-                async for message in socket:
-                    if isinstance(message, str):
-                        self._frame(message)
+                await self._read(cast("CloudConnection", socket))
         except ConnectionClosed as problem:
             return f"connection lost ({problem})"
         except (OSError, InvalidHandshake, InvalidURI) as problem:
@@ -111,6 +110,22 @@ class UpstreamLink:
             return "it closed the connection"
         finally:
             self._socket = None
+
+    async def _read(self, socket: CloudConnection) -> None:
+        """Until the connection ends."""
+        self._socket = socket
+        self._opened()
+        socket.sink = self._at_once
+        try:
+            async for message in socket:
+                if isinstance(message, str):
+                    self._frame(message)
+        finally:
+            socket.sink = None
+
+    def _at_once(self, text: str) -> bool:
+        self._frame(text)
+        return True
 
     def send(self, text: str) -> None:
         """Sends one frame; a broken connection is noticed by ``run``."""

@@ -9,7 +9,7 @@ PRIMARY = ""
 """The upstream CSMS that decides; observers have names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: as for frames
 class SendDown:
     """Send this text to the station.
 
@@ -21,7 +21,7 @@ class SendDown:
     durable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendUp:
     """Send this text to an upstream CSMS; ``durable`` as for ``SendDown``."""
 
@@ -97,7 +97,10 @@ Action = Sign | SendDown | SendUp | Persist | CloseStation | OpenUpstream | Clos
 
 def one_write(actions: Sequence[Action]) -> list[Action]:
     """All records of a step in one write, where the first of them stood: a death leaves all of them or none."""
-    records = tuple(record for action in actions if isinstance(action, Persist) for record in action.records)
+    writes = [action for action in actions if isinstance(action, Persist)]
+    if not writes:
+        return list(actions)
+    records = tuple(record for write in writes for record in write.records)
     joined: list[Action] = []
     for action in actions:
         if not isinstance(action, Persist):

@@ -119,7 +119,7 @@ class Clouds:
     @property
     def waits(self) -> bool:
         """A CSMS has something to hear or to answer."""
-        return any(len(uplink.lane) or len(uplink.journal) for uplink in self.legs.values())
+        return any(uplink.journal.entries or len(uplink.lane) for uplink in self.legs.values())
 
     def send_next(self, now: Now) -> None:
         """Sends what may go now."""

@@ -124,7 +124,7 @@ class Desk:
             self._learn(fact, now)
         if isinstance(fact, StatusTold):
             self._uplink.remember_status((fact.evse, fact.connector), frame, told=True)
-        self._relay(frame, fact, dialect, now)
+        self._relay(frame, fact, kind, dialect, now)
 
     def _sign(self, frame: Frame, dialect: Dialect, now: Now) -> None:
         """The certificate of the station's leg is ours to give, by the site's own CA; contract certificates are the cloud's."""
@@ -135,21 +135,21 @@ class Desk:
         if signs and csr is not None:
             self._out.append(Sign(csr))
 
-    def _relay(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
+    def _relay(self, frame: Frame, fact: Fact | None, kind: str | None, dialect: Dialect, now: Now) -> None:
         """Sends a CALL to the cloud; its answer is passed on, or given here where none comes."""
         relayed: list[Waiting] = []
-        same = frame.fingerprint if journal_kind(frame, fact) is not None else None
+        same = frame.fingerprint if kind is not None else None
 
         def done(answer: Frame | None, now: Now) -> None:
             before = len(self._out)
             if answer is None:
                 self._answer(frame, fact, dialect, now, learned=True, sent=relayed[0].sent_s is not None)
             else:
-                self._observe(frame, fact, answer, dialect, now)
-            if same is not None:
-                self._answer_repeats(frame.message_id, self._asked_again.pop(same, []), before)
+                self._observe(frame, fact, kind, answer, dialect, now)
+            if same is not None and (repeats := self._asked_again.pop(same, None)):
+                self._answer_repeats(frame.message_id, repeats, before)
 
-        waiting = self._uplink.relay(frame, self._upwards(frame, fact, dialect), _priority(frame, fact), now.s, done)
+        waiting = self._uplink.relay(frame, self._upwards(frame, fact, dialect), _priority(fact, kind), now.s, done)
         if waiting is None:
             self._answer(frame, fact, dialect, now)
             return
@@ -173,15 +173,16 @@ class Desk:
                 return with_value(frame.text, "transactionId", dialect.wire_id(cloud_id))
         return frame.text
 
-    def _observe(self, frame: Frame, fact: Fact | None, answer: Frame, dialect: Dialect, now: Now) -> None:
+    def _observe(
+        self, frame: Frame, fact: Fact | None, kind: str | None, answer: Frame, dialect: Dialect, now: Now
+    ) -> None:
         """The cloud answered the station: learn from it, then pass it on as it is."""
         text = answer.text
         if answer.kind is not Kind.RESULT:
             self._out.append(SendDown(text))
             return
         token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
-        good = dialect.token_accepted(answer.payload)
-        if token is not None and good is not None:
+        if token is not None and (good := dialect.token_accepted(answer.payload)) is not None:
             contract = fact.contract if isinstance(fact, TokenAsked) else None
             self._authorization.learn(token, now.utc, accepted=good, told=answer.payload, contract=contract)
         if isinstance(fact, Booted):
@@ -191,7 +192,7 @@ class Desk:
                 self._out.append(SendDown(text))
                 self._accept(dialect, now)
                 return
-        kind, key = journal_kind(frame, fact), start_key(fact)
+        key = start_key(fact)
         local_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
         if key is not None and isinstance(fact, TransactionTold):
             cloud_id = dialect.start_answer(answer.payload).transaction_id
@@ -322,8 +323,8 @@ def journal_kind(frame: Frame, fact: Fact | None) -> str | None:
     return None
 
 
-def _priority(frame: Frame, fact: Fact | None) -> Priority:
-    if journal_kind(frame, fact) is not None:
+def _priority(fact: Fact | None, kind: str | None) -> Priority:
+    if kind is not None:
         return Priority.TRANSACTION
     match fact:
         case Booted() | StatusTold() | TokenAsked():

@@ -34,7 +34,7 @@ class StatusTold:
     at_utc: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: as for frames
 class TransactionTold:
     """A transaction began, went on or ended.
 

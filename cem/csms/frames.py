@@ -31,9 +31,9 @@ class Kind(Enum):
 _KINDS = {kind.value: kind for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
-    """One message.
+    """One message; not frozen, since one is made of every frame that comes, and that would take three times as long.
 
     Attributes:
         kind: Message type.
@@ -57,7 +57,7 @@ class Frame:
         """What a repeat under another message id has in common with the first."""
         if not self._mark:
             content = self.action.encode() + orjson.dumps(self.payload)
-            object.__setattr__(self, "_mark", hashlib.sha256(content).hexdigest()[:32])
+            self._mark = hashlib.sha256(content).hexdigest()[:32]
         return self._mark
 
 

@@ -109,7 +109,7 @@ class Journal:
     def remember(self, fingerprint: str) -> None:
         """A message with this content was taken."""
         self._seen[fingerprint] = None
-        while len(self._seen) > max(SEEN_ROOM, len(self.entries) + 1):
+        while len(self._seen) > SEEN_ROOM and len(self._seen) > len(self.entries) + 1:
             self._seen.popitem(last=False)
 
     def remembers(self, fingerprint: str) -> bool:

@@ -184,12 +184,14 @@ class Keeper:
             for number in self._order
             if self.holds[number].wants(now.s) and self._picture.transactions.at(number) is not None
         ]
+        if not waiting:
+            return None
 
         def raises(number: int) -> bool:
             hold = self.holds[number]
             return (hold.target_a or 0.0) > (hold.confirmed_a(now.s) or 0.0)
 
-        return min(waiting, key=raises, default=None)
+        return min(waiting, key=raises)
 
     def _send(self, ask: Ask, now: Now, done: Callable[[Frame | None, Now], None]) -> None:
         message_id = self._new_id()

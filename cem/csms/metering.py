@@ -1,18 +1,24 @@
 """Sampled values of either OCPP version, read tolerantly: what cannot be a number is missing, never 0 (S9)."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from cem.core.units import LOWEST_V, PerPhase
 
 _PHASES = {"L1": 0, "L2": 1, "L3": 2, "L1-N": 0, "L2-N": 1, "L3-N": 2}
-_LINE_TO_LINE = ("L1-L2", "L2-L3", "L3-L1")
-_SCALE = {"kW": 1000.0, "kWh": 1000.0}
+_ALL = 3
+_NOT_A_PHASE = ("N", "L1-L2", "L2-L3", "L3-L1")
+_AT_THE_OUTLET = ("Outlet", "Cable", "Body")
+_KILO = ("kW", "kWh")
+_ENERGY = "Energy.Active.Import.Register"
+_NONE: list[float | None] = [None, None, None]
+_NOTHING: list[float | None] = [*_NONE, None]
 _PLAUSIBLE_A = 2000.0
-_Key = tuple[str, int | None]
+SignedSample = tuple[str, Mapping[str, Any]]
+"""Time and sample of a signed value (1.6 ``SignedData``, 2.x ``signedMeterValue``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +30,14 @@ class Reading:
         energy_wh: Its import register.
         at_utc: The station's own time of the newest sample.
         periodic: It is a fresh sample, so its time shows the station's clock.
+        signed: Legal records among it, as they came.
     """
 
     current_a: PerPhase | None = None
     energy_wh: float | None = None
     at_utc: datetime | None = None
     periodic: bool = False
+    signed: tuple[SignedSample, ...] = ()
 
 
 def number(value: Any) -> float | None:
@@ -41,7 +49,7 @@ def number(value: Any) -> float | None:
         parsed = float(value.replace(",", ".") if kind is str else value)
     except (ValueError, OverflowError):
         return None
-    return parsed if math.isfinite(parsed) else None
+    return parsed if isfinite(parsed) else None
 
 
 def instant(value: Any) -> datetime | None:
@@ -50,6 +58,8 @@ def instant(value: Any) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(value)
+        if parsed.tzinfo is UTC:
+            return parsed
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
@@ -57,56 +67,72 @@ def instant(value: Any) -> datetime | None:
 
 def items(value: Any) -> Iterable[Mapping[str, Any]]:
     """The objects in a list; nothing where it is no list."""
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+    return [v for v in value if type(v) is dict] if type(value) is list else ()  # JSON gives no subclasses
 
 
-def signed_samples(meter_values: Any) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Time and sample of each signed value (1.6 ``SignedData``, 2.x ``signedMeterValue``)."""
-    for meter_value in items(meter_values):
-        for sample in items(meter_value.get("sampledValue")):
-            if sample.get("format") == "SignedData" or "signedMeterValue" in sample:
-                yield str(meter_value.get("timestamp", "")), sample
-
-
-def _scaled(sample: Mapping[str, Any]) -> float | None:
-    """The value in the base unit (OCPP 1.6 ``unit``, 2.x ``unitOfMeasure`` with its power of ten)."""
-    value = number(sample.get("value"))
-    if value is None:
+def _scaled(value: float, unit: Any) -> float | None:
+    """The value in the base unit: 1.6 ``unit``, or 2.x ``unitOfMeasure`` with its power of ten."""
+    if type(unit) is not dict:
+        return value * 1000.0 if unit in _KILO else value
+    exponent = number(unit.get("multiplier")) or 0.0
+    if abs(exponent) > 9:
         return None
-    unit = sample.get("unitOfMeasure")
-    if isinstance(unit, dict):
-        exponent = number(unit.get("multiplier")) or 0.0
-        if abs(exponent) > 9:
-            return None
-        value *= 10.0**exponent
-        name = unit.get("unit")
-    else:
-        name = sample.get("unit")
-    return value * _SCALE.get(str(name), 1.0)
+    value *= 10.0**exponent
+    return value * 1000.0 if unit.get("unit") in _KILO else value
 
 
-def _collect(meter_values: Any) -> tuple[dict[_Key, float], datetime | None, bool]:
-    """The newest usable value of each measurand and phase; later samples replace earlier ones."""
-    values: dict[_Key, float] = {}
-    newest: datetime | None = None
-    periodic = False
-    for meter_value in items(meter_values):
-        at = instant(meter_value.get("timestamp"))
-        if at is not None and (newest is None or at >= newest):
-            newest = at
-        for sample in items(meter_value.get("sampledValue")):
-            phase = sample.get("phase")
-            if sample.get("format") == "SignedData" or phase in _LINE_TO_LINE or phase == "N":
-                continue
-            if sample.get("location", "Outlet") not in ("Outlet", "Cable", "Body"):
-                continue  # the grid side of the station or the battery side of the car
-            value = _scaled(sample)
-            if value is None or value < 0:
-                continue
-            name = sample.get("measurand", "Energy.Active.Import.Register")
-            values[(str(name), _PHASES.get(str(phase)))] = value
-            periodic = periodic or sample.get("context", "Sample.Periodic") == "Sample.Periodic"
-    return values, newest, periodic
+class _Samples:
+    """All that one message tells, walked through once: this runs for every sample of every station.
+
+    Attributes:
+        values: By measurand, for L1, L2, L3 and all phases together; later samples replace earlier ones.
+        newest: The station's time of the last sample.
+    """
+
+    __slots__ = ("newest", "periodic", "signed", "values")
+
+    def __init__(self, meter_values: Any) -> None:
+        self.values: dict[str, list[float | None]] = {}
+        self.newest: datetime | None = None
+        self.periodic = False
+        self.signed: list[SignedSample] = []
+        for meter_value in items(meter_values):
+            at = instant(meter_value.get("timestamp"))
+            if at is not None and (self.newest is None or at >= self.newest):
+                self.newest = at
+            for sample in items(meter_value.get("sampledValue")):
+                if sample.get("format") == "SignedData":
+                    self.signed.append((str(meter_value.get("timestamp", "")), sample))
+                    continue
+                if "signedMeterValue" in sample:
+                    self.signed.append((str(meter_value.get("timestamp", "")), sample))
+                self._take(sample)
+
+    def _take(self, sample: Mapping[str, Any]) -> None:
+        value, phase, place = number(sample.get("value")), sample.get("phase"), _ALL
+        if type(phase) is str:
+            if phase in _NOT_A_PHASE:
+                return
+            place = _PHASES.get(phase, _ALL)
+        if "location" in sample and sample["location"] not in _AT_THE_OUTLET:
+            return  # the grid side of the station or the battery side of the car
+        unit = sample.get("unit") if "unitOfMeasure" not in sample else sample["unitOfMeasure"]
+        if value is not None and unit is not None:
+            value = _scaled(value, unit)
+        name = sample.get("measurand", _ENERGY)
+        if value is None or value < 0 or type(name) is not str:
+            return
+        of_name = self.values.get(name)
+        if of_name is None:
+            of_name = self.values[name] = [None, None, None, None]
+        of_name[place] = value
+        if not self.periodic:
+            self.periodic = sample.get("context", "Sample.Periodic") == "Sample.Periodic"
+
+
+def signed_samples(meter_values: Any) -> tuple[SignedSample, ...]:
+    """The signed values alone."""
+    return tuple(_Samples(meter_values).signed)
 
 
 def read(meter_values: Any, phases: int, nominal_v: float) -> Reading:
@@ -119,34 +145,36 @@ def read(meter_values: Any, phases: int, nominal_v: float) -> Reading:
         phases: Phases that the EVSE is wired to.
         nominal_v: Used where no voltage is told.
     """
-    values, at_utc, periodic = _collect(meter_values)
-
-    def per_phase(measurand: str) -> list[float | None]:
-        return [values.get((measurand, phase)) for phase in range(3)]
-
-    currents = per_phase("Current.Import")
-    if all(c is None for c in currents):
-        volts = [v if v is not None and v > LOWEST_V / 2 else nominal_v for v in per_phase("Voltage")]
-        currents = [None if p is None else p / v for p, v in zip(per_phase("Power.Active.Import"), volts, strict=True)]
-    current: PerPhase | None = None
-    if any(c is not None for c in currents):
-        current = PerPhase.of(0.0 if c is None else c for c in currents)
-        # A phase that is wired but not told is missing; only phases beyond the wiring are truly 0.
-        if any(c is None for c in currents[:phases]) and not _single_phase(currents):
-            current = None
-    elif (same := values.get(("Current.Import", None))) is not None:
-        current = PerPhase.of(same if phase < phases else 0.0 for phase in range(3))
-    elif (total_w := values.get(("Power.Active.Import", None))) is not None:
-        voltage = values.get(("Voltage", None)) or nominal_v
-        share = total_w / max(voltage, LOWEST_V) / phases
-        current = PerPhase.of(share if phase < phases else 0.0 for phase in range(3))
+    samples = _Samples(meter_values)
+    values = samples.values
+    current = _current_a(values, phases, nominal_v)
     if current is not None and max(current) > _PLAUSIBLE_A:
         current = None
-    energy = values.get(("Energy.Active.Import.Register", None))
+    *parts, energy = values.get(_ENERGY, _NOTHING)
     if energy is None:
-        parts = [e for e in per_phase("Energy.Active.Import.Register") if e is not None]
-        energy = sum(parts) if parts else None
-    return Reading(current, energy, at_utc, periodic)
+        told = [part for part in parts if part is not None]
+        energy = sum(told) if told else None
+    return Reading(current, energy, samples.newest, samples.periodic, tuple(samples.signed))
+
+
+def _current_a(values: Mapping[str, list[float | None]], phases: int, nominal_v: float) -> PerPhase | None:
+    *currents, same = values.get("Current.Import", _NOTHING)
+    *powers, total_w = values.get("Power.Active.Import", _NOTHING)
+    *volts, voltage = values.get("Voltage", _NOTHING)
+    if currents == _NONE:
+        lines = [v if v is not None and v > LOWEST_V / 2 else nominal_v for v in volts]
+        currents = [None if p is None else p / v for p, v in zip(powers, lines, strict=True)]
+    if currents != _NONE:
+        # A phase that is wired but not told is missing; only phases beyond the wiring are truly 0.
+        if None in currents[:phases] and not _single_phase(currents):
+            return None
+        return PerPhase.of(0.0 if c is None else c for c in currents)
+    if same is not None:
+        return PerPhase.of(same if phase < phases else 0.0 for phase in range(3))
+    if total_w is not None:
+        share = total_w / max(voltage or nominal_v, LOWEST_V) / phases
+        return PerPhase.of(share if phase < phases else 0.0 for phase in range(3))
+    return None
 
 
 def _single_phase(currents: list[float | None]) -> bool:

@@ -12,6 +12,8 @@ NOTHING = -(2**62)
 
 def whole(value: Any) -> int | None:
     """A whole number; ``None`` for anything else."""
+    if type(value) is int:
+        return value if abs(value) < 2**63 else None
     parsed = number(value)
     return int(parsed) if parsed is not None and parsed == int(parsed) and abs(parsed) < 2**63 else None
 

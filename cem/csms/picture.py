@@ -13,7 +13,7 @@ from cem.csms.actions import Action, Emit, News, Persist
 from cem.csms.authorization import token_hash
 from cem.csms.facts import MeterTold, NeedsTold, StatusTold, TransactionTold
 from cem.csms.faults import Faults
-from cem.csms.metering import Reading, read, signed_samples
+from cem.csms.metering import Reading, SignedSample, read, signed_samples
 from cem.csms.moment import Now, ocpp_time
 from cem.csms.needs import EvNeeds
 from cem.csms.parsing import words
@@ -151,10 +151,10 @@ class Picture:
         """Measured values of an EVSE."""
         live = self.evses.get(fact.evse)
         if live is not None:
-            self._measured(live, fact.meter_values, now)
+            reading = self._measured(live, fact.meter_values, now)
             running = self.transactions.at(fact.evse)
-            if running is not None:
-                self._keep_signed(running, fact.meter_values, final=False)
+            if running is not None and reading.signed:
+                self._keep_signed(running, reading.signed, final=False)
 
     def _measured(self, live: EvseLive, meter_values: object, now: Now) -> Reading:
         reading = read(meter_values, live.evse.phases, self._nominal_v)
@@ -206,8 +206,11 @@ class Picture:
             known.meter_wh = energy
         if fact.token is not None and known.token is None:
             known.token = token_hash(fact.token)
-        for values in (fact.meter_values, fact.closing_values):
-            self._keep_signed(known, values, final=fact.kind == "stop")
+        signed = reading.signed
+        if fact.closing_values is not None:
+            signed += signed_samples(fact.closing_values)
+        if signed:
+            self._keep_signed(known, signed, final=fact.kind == "stop")
         if fact.remote_start_id is not None and known.remote_start_id is None:
             known.remote_start_id = fact.remote_start_id
             self._started(known.evse)
@@ -220,13 +223,9 @@ class Picture:
             self._record(known, "meter", fact.at_utc or reading.at_utc or now.utc)
         return known
 
-    def _keep_signed(self, transaction: Transaction, meter_values: object, *, final: bool) -> None:
-        signed = tuple(
-            SignedValue(transaction.session_id, at, orjson.dumps(sample).decode(), final=final)
-            for at, sample in signed_samples(meter_values)
-        )
-        if signed:
-            self._out.append(Persist(signed))
+    def _keep_signed(self, transaction: Transaction, signed: Sequence[SignedSample], *, final: bool) -> None:
+        kept = (SignedValue(transaction.session_id, at, orjson.dumps(s).decode(), final=final) for at, s in signed)
+        self._out.append(Persist(tuple(kept)))
 
     def _told(self, live: EvseLive, fact: TransactionTold, now: Now) -> Reading:
         if fact.offline:  # values of yesterday say nothing of now

@@ -260,12 +260,14 @@ class Uplink:
         """Sends at most one message up; returns whether it did."""
         if self.state is not State.UP:
             return False
-        if self._version != (self.journal.version() or self._station_version) and not len(self.lane):
+        journaled = self.journal.entries
+        version = journaled[0].record.ocpp_version if journaled else self._station_version
+        if version != self._version and not len(self.lane):
             self._dial(now)
             return False
         text = self.lane.next(now.s)
         durable = text is None
-        if text is None:
+        if text is None and journaled:
             text = self._replay(now)
         if text is None:
             return False

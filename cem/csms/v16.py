@@ -89,45 +89,32 @@ class V16:
     holdable = frozenset({"StartTransaction", "StopTransaction", "MeterValues"})
 
     def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
-        connector = whole(payload.get("connectorId"))
-        token = words(payload.get("idTag"))
-        at = instant(payload.get("timestamp"))
-        transaction = whole(payload.get("transactionId"))
-        values = payload.get("meterValue")
         match action:
-            case "BootNotification":
-                return Booted(payload)
-            case "StatusNotification" if connector is not None:
-                status = str(payload.get("status", ""))
-                plugged = True if status in _PLUGGED else False if status in {"Available", "Reserved"} else None
-                code = words(payload.get("errorCode"))
-                if code in {None, "NoError"}:
-                    code = "Faulted" if status == "Faulted" else None
-                more = payload.get("vendorErrorCode"), payload.get("info")
-                return StatusTold(connector, 1, status, plugged, of_status(connector, 1, code, *more), at)
-            case "StartTransaction" if connector is not None:
-                meter = number(payload.get("meterStart"))
-                reserved = whole(payload.get("reservationId"))
+            case "MeterValues":
+                connector, transaction = whole(payload.get("connectorId")), whole(payload.get("transactionId"))
+                values = payload.get("meterValue")
+                if connector is None:
+                    return None
+                if transaction is None:
+                    return MeterTold(connector, values)
+                return TransactionTold("update", connector, str(transaction), None, meter_values=values)
+            case "StatusNotification":
+                return _status(payload)
+            case "StartTransaction":
+                connector = whole(payload.get("connectorId"))
+                meter, at = number(payload.get("meterStart")), instant(payload.get("timestamp"))
+                if connector is None:
+                    return None
+                token, reserved = words(payload.get("idTag")), whole(payload.get("reservationId"))
                 return TransactionTold(
                     "start", connector, None, at, token=token, meter_wh=meter, reservation_id=reserved
                 )
-            case "StopTransaction" if transaction is not None:
-                return TransactionTold(
-                    "stop",
-                    None,
-                    str(transaction),
-                    at,
-                    token=token,
-                    meter_wh=number(payload.get("meterStop")),
-                    reason=words(payload.get("reason")) or "Local",  # section 6.49: Local where left out
-                    closing_values=payload.get("transactionData"),
-                )
-            case "MeterValues" if connector is not None and transaction is not None:
-                return TransactionTold("update", connector, str(transaction), None, meter_values=values)
-            case "MeterValues" if connector is not None:
-                return MeterTold(connector, values)
-            case "Authorize" if token is not None:
+            case "StopTransaction":
+                return _stop(payload)
+            case "Authorize" if (token := words(payload.get("idTag"))) is not None:
                 return TokenAsked(token)
+            case "BootNotification":
+                return Booted(payload)
         return None
 
     def answer(self, action: str, payload: Mapping[str, Any], local: LocalAnswer) -> dict[str, Any] | None:
@@ -325,3 +312,32 @@ class V16:
 
     def wire_id(self, transaction_id: str) -> str | int:
         return int(transaction_id)
+
+
+def _status(payload: Mapping[str, Any]) -> Fact | None:
+    connector, status = whole(payload.get("connectorId")), str(payload.get("status", ""))
+    if connector is None:
+        return None
+    plugged = True if status in _PLUGGED else False if status in {"Available", "Reserved"} else None
+    code = words(payload.get("errorCode"))
+    if code in {None, "NoError"}:
+        code = "Faulted" if status == "Faulted" else None
+    more = payload.get("vendorErrorCode"), payload.get("info")
+    fault = of_status(connector, 1, code, *more)
+    return StatusTold(connector, 1, status, plugged, fault, instant(payload.get("timestamp")))
+
+
+def _stop(payload: Mapping[str, Any]) -> Fact | None:
+    transaction = whole(payload.get("transactionId"))
+    if transaction is None:
+        return None
+    return TransactionTold(
+        "stop",
+        None,
+        str(transaction),
+        instant(payload.get("timestamp")),
+        token=words(payload.get("idTag")),
+        meter_wh=number(payload.get("meterStop")),
+        reason=words(payload.get("reason")) or "Local",  # section 6.49: Local where left out
+        closing_values=payload.get("transactionData"),
+    )

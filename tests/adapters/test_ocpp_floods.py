@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adapters.ocpp.buckets import Bucket, Buckets, source
 from adapters.ocpp.door import GUESS_BURST, STATION_BURST
-from adapters.ocpp.server import FRAME_BURST, FRAME_RATE
+from adapters.ocpp.reader import FRAME_BURST, FRAME_RATE
 from cem.csms.twins import Twins
 from tests.adapters.ocpp_peers import Station16, local_csms, station, until
 from tests.adapters.test_ocpp_tls import PASSWORD, basic

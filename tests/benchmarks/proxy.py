@@ -20,6 +20,7 @@ from typing import Any
 import trustme
 
 from tests.adapters.ocpp_peers import free_port
+from tests.benchmarks import _proxy_session
 
 STATIONS = int(os.environ.get("PROXY_STATIONS", "1000"))
 ROUNDS = int(os.environ.get("PROXY_ROUNDS", "5"))
@@ -116,7 +117,7 @@ def bench() -> Iterator[Bench]:
 
 def run() -> dict[str, float]:
     """Figures by name; ``PROXY_...`` in the environment make it smaller."""
-    figures: dict[str, float] = {}
+    figures = _proxy_session.run()
     with bench() as all_of:
         for subject in SUBJECTS:
             process = all_of.start(subject, STATIONS)
