@@ -73,6 +73,7 @@ async def local_csms(
     upstream=None,
     passwords=None,
     port=None,
+    host="127.0.0.1",
     observers=(),
     tls=None,
     directory=None,
@@ -88,7 +89,7 @@ async def local_csms(
     evses = tuple(Evse(evse_id=f"{s}/1", station_id=s, zone_id="z", number=1, max_a=32, fallback_a=6) for s in stations)
     site = Site("test", 230.0, 3, (Zone("z", None, Protection(63)),), evses)
     upstreams = (Upstream(id="cloud", url=upstream, **(upstream_tls or {})), *observers) if upstream else ()
-    listen = Listen(host="127.0.0.1", port=port or free_port(), tls=tls)
+    listen = Listen(host=host, port=port or free_port(), tls=tls)
     section = Csms(listen=listen, upstreams=upstreams, **csms)
     server = OcppServer(
         section, sections, site, store, clock or RealClock(), lambda: news.append(1), events.append, directory=directory

@@ -2,27 +2,30 @@
 
 import asyncio
 
+import pytest
 from ocpp.routing import on
 from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
 
 from cem.csms.authorization import token_hash
 from cem.store import Store
-from tests.adapters.ocpp_peers import Station201, cloud, local_csms, station, until
+from tests.adapters.ocpp_peers import Station21, Station201, cloud, local_csms, station, until
 
 TAG = "04A1B2C3D4E5F6"
 
 
-class Asked(Station201):
-    """A station that notes whose data it is to clear."""
+@pytest.mark.parametrize("kind", [Station201, Station21])
+async def test_what_the_cloud_clears_is_forgotten_here_as_well_once_for_many_requests(tmp_path, kind):
+    class Asked(kind):
+        """A station that notes whose data it is to clear."""
 
-    @on("CustomerInformation")
-    def on_customer(self, **payload):
-        self.seen.other.append(payload["id_token"]["id_token"])
-        return result201.CustomerInformation(status="Accepted")
+        start_reading = kind.start_reading
 
+        @on("CustomerInformation")
+        def on_customer(self, **payload):
+            self.seen.other.append(payload["id_token"]["id_token"])
+            return result201.CustomerInformation(status="Accepted")
 
-async def test_what_the_cloud_clears_is_forgotten_here_as_well_once_for_many_requests(tmp_path):
     store = Store(tmp_path / "var")
     try:
         async with (

@@ -1,6 +1,7 @@
 """The use cases of IEC 63110-1 through the proxy; ``cem/csms/README.md`` lists them. Named after the clause."""
 
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,15 @@ HERE, ELSEWHERE = "https://files.example/x", "https://elsewhere.example/x"
 AT = "2026-11-22T10:00:00.000Z"
 TAG2 = {"idToken": "TAG2", "type": "ISO14443"}
 MESSAGE = {"format": "UTF8", "content": "Guten Tag"}
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def variable(component, name, **more):
@@ -40,6 +50,29 @@ async def test_8_2_9_a_dynamic_profile_is_kept_here_and_each_update_holds_the_st
         update = {"chargingProfileId": 5, "scheduleUpdate": {"limit": 8.0}}
         assert (await site.kept("UpdateDynamicSchedule", update))["status"] == "Accepted"
         await until(lambda: site.peer.seen.has("TxProfile", 8.0))
+
+
+# -- transport -----------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+async def test_both_legs_are_compressed_where_the_peer_can(kind):
+    async with joined(kind) as site:
+        for headers in (site.peer.ws.response.headers, site.sky.peers["S1"]._connection.response.headers):
+            agreed = headers["Sec-WebSocket-Extensions"]
+            assert agreed.startswith("permessage-deflate")
+            assert "server_no_context_takeover" in agreed
+            assert "client_no_context_takeover" in agreed
+    async with local_csms() as local, station(kind, local.address, compression=None) as peer:
+        assert await peer.boot() == "Accepted"
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@KINDS
+async def test_stations_are_served_by_ipv6(kind):
+    async with local_csms(host="::1") as local, station(kind, local.address.replace("127.0.0.1", "[::1]")) as peer:
+        assert await peer.boot() == "Accepted"
+        await until(lambda: peer.seen.has("TxDefaultProfile", 6.0))
 
 
 # -- 8.3 assets ---------------------------------------------------------------------------------------------------------
