@@ -28,14 +28,19 @@ class SecureServer:
     """The process.
 
     Args:
+        port: To listen at; 0: any.
         folder: Gets server.der, server.pem (key), user.der, user.pem, and ``clients/`` for trusted applications.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
-        (folder / "clients").mkdir()
+        (folder / "clients").mkdir(exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, __file__, str(folder), str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
         self.port = int(self._process.stdout.readline())
 
@@ -66,7 +71,7 @@ class _Users:
         return User(role=UserRole.User) if known or (username, password) == ("cem", "right") else None
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: Path, port: int) -> None:
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     for name, uri, use in (
         ("server", "urn:test:server", ExtendedKeyUsageOID.SERVER_AUTH),
@@ -78,7 +83,7 @@ async def _serve(folder: Path) -> None:
     server = Server(user_manager=_Users((folder / "user.der").read_bytes()))
     await server.init()
     await server.set_application_uri("urn:test:server")
-    server.set_endpoint("opc.tcp://127.0.0.1:0/meter")
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/meter")
     server.set_security_policy(
         [ua.SecurityPolicyType.Basic256Sha256_Sign, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt]
     )
@@ -138,4 +143,4 @@ async def _obey(phases, alive) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
