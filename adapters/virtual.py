@@ -19,6 +19,9 @@ from cem.ports import Clock, News
 FRESH_S = 8.0
 """A term older than this, and than three periods (``poll_s``) of the virtual meter, makes room for the next formula."""
 
+APART_W, APART, APART_S = 300.0, 0.1, 30.0
+"""Meters of one point may differ so far, or by this share, and longer while a load changes."""
+
 _log = logging.getLogger(__name__)
 
 Read = Callable[[], Mapping[str, Measurement]]
@@ -43,13 +46,14 @@ class VirtualMeters:
         self._used: dict[str, int | None] = {}
         self._latest: dict[str, Measurement] = {}
         self._problems: dict[str, str] = {}
+        self._apart_since_s: dict[str, float] = {}
 
     def measurements(self) -> Mapping[str, Measurement]:
         """Worked out now; one whose formulas all fail keeps its last value, whose age tells."""
         read = self._read()
         now_s = self._clock.monotonic_s()
         for device, formulas in self._devices:
-            used = None
+            worked_out: dict[int, Measurement] = {}
             for index, formula in enumerate(formulas):
                 if all(
                     name in read and now_s - read[name].taken_s <= max(FRESH_S, 3 * device.poll_s)
@@ -57,10 +61,18 @@ class VirtualMeters:
                 ):
                     found = _sum(device.id, [(sign, read[name]) for sign, name in formula])
                     if found is not None:
-                        used = index
-                        self._latest[device.id] = found
-                        break
-            self._tell(device, used)
+                        worked_out[index] = found
+                        if not _votes(device):
+                            break
+            if not worked_out:
+                self._tell(device, None)
+                continue
+            used = _middle(worked_out) if _votes(device) else min(worked_out)
+            self._latest[device.id] = worked_out[used]
+            if _votes(device):
+                self._tell_vote(device, worked_out, used, now_s)
+            else:
+                self._tell(device, used)
         return dict(self._latest)
 
     def signals(self) -> Mapping[str, LimitSignal]:
@@ -74,6 +86,25 @@ class VirtualMeters:
     async def run(self) -> None:
         """Nothing to connect to."""
         await asyncio.Event().wait()
+
+    def _tell_vote(self, device: Device, voted: Mapping[int, Measurement], used: int, now_s: float) -> None:
+        """Meters of one point that differ for longer than their beats do are told: one of them is wrong."""
+        formulas = _formulas(device)
+        self._tell(device, 0)
+        if len(voted) < len(formulas):
+            silent = ", ".join(f"'{formula}'" for index, formula in enumerate(formulas) if index not in voted)
+            self._problems[device.id] = f"{device.id}: {silent} cannot be worked out and has no vote"
+            return
+        apart = {index: _apart_w(found, voted[used]) for index, found in voted.items()}
+        worst = max(apart, key=lambda index: apart[index])
+        agreed_w = max(APART_W, APART * abs(_watts(voted[used])))
+        if apart[worst] <= agreed_w:
+            self._apart_since_s.pop(device.id, None)
+        elif now_s - self._apart_since_s.setdefault(device.id, now_s) >= APART_S:
+            self._problems[device.id] = (
+                f"{device.id}: '{formulas[worst]}' is {apart[worst]:.0f} W away from '{formulas[used]}', which counts; "
+                "check their signs, transformers and wiring"
+            )
 
     def _tell(self, device: Device, used: int | None) -> None:
         formulas = _formulas(device)
@@ -119,6 +150,29 @@ def cars(states: Iterable[EvseState], now_s: float, nominal_v: float) -> Measure
 
 def _formulas(device: Device) -> tuple[str, ...]:
     return device.connection.formulas if isinstance(device.connection, Virtual) else ()
+
+
+def _votes(device: Device) -> bool:
+    return isinstance(device.connection, Virtual) and device.connection.choose == "vote"
+
+
+def _middle(voted: Mapping[int, Measurement]) -> int:
+    """The middle one by power; of an even number the one that draws more of the two in the middle, which is the safer."""
+    ordered = sorted(voted, key=lambda index: _watts(voted[index]))
+    return ordered[len(ordered) // 2]
+
+
+def _watts(found: Measurement) -> float:
+    if found.total_power_w is not None:
+        return found.total_power_w
+    return 230.0 * found.current_a.total if found.current_a is not None else 0.0
+
+
+def _apart_w(one: Measurement, other: Measurement) -> float:
+    """By total, and by phase where both have phases: two turned phases may well sum to the same."""
+    if one.power_w is not None and other.power_w is not None:
+        return max(abs(a - b) for a, b in zip(one.power_w, other.power_w, strict=True))
+    return abs(_watts(one) - _watts(other))
 
 
 def _sum(name: str, parts: Sequence[tuple[int, Measurement]]) -> Measurement | None:

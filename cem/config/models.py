@@ -89,6 +89,11 @@ class Virtual(Section):
         description="In order of trust, the first that can be worked out counts: names of devices, and `cars`, with + "
         "and -, as `grid - pv - battery - cars`. A name alone: a second meter for the same point.",
     )
+    choose: Literal["trust", "vote"] = Field(
+        "trust",
+        description="trust: the first formula that can be worked out; vote: all measure the same point, the middle one by power "
+        "counts, of two the one that draws more.",
+    )
 
     @property
     def line(self) -> tuple[object, ...]:

@@ -18,8 +18,8 @@ class Clock:
 
 
 class Rig:
-    def __init__(self, *formulas, **more):
-        connection = {"kind": "virtual", "formulas": list(formulas)}
+    def __init__(self, *formulas, choose="trust", **more):
+        connection = {"kind": "virtual", "formulas": list(formulas), "choose": choose}
         device = Device.model_validate({"id": "house", "role": "household_meter", "connection": connection, **more})
         self.clock, self.read, self.news = Clock(), {}, 0
         self.adapter = adapters.create("virtual", [device], self.clock, self.told, lambda: self.read)
@@ -84,6 +84,45 @@ def test_a_second_meter_stands_in_and_the_first_takes_over_again(caplog):
         "house: 'main' cannot be worked out; 'a + b' stands in",
         "house: worked out by 'main' again",
     ]
+
+
+def test_three_meters_of_one_point_vote_and_a_wrong_one_is_told():
+    rig = Rig("a", "b", "c", choose="vote")
+    for name, watts in (("a", 9000.0), ("b", 3050.0), ("c", 3000.0)):
+        rig.put(name, (watts / 3,) * 3)
+    assert rig.house.total_power_w == pytest.approx(3050)
+    assert rig.adapter.problems() == {}  # a load may just have changed
+    rig.clock.now_s += 31
+    for name, watts in (("a", 9000.0), ("b", 3050.0), ("c", 3000.0)):
+        rig.put(name, (watts / 3,) * 3)
+    assert rig.house.total_power_w == pytest.approx(3050)
+    assert "'a' is 1983 W away from 'b', which counts" in rig.adapter.problems()["house"]
+    rig.put("a", (1020.0,) * 3)
+    assert rig.house.total_power_w == pytest.approx(3050)
+    assert rig.adapter.problems() == {}
+
+
+def test_of_two_that_differ_the_one_that_draws_more_counts_and_one_alone_goes_on():
+    rig = Rig("a", "b", choose="vote")
+    rig.put("a", (100.0, 200.0, 300.0))
+    rig.put("b", (200.0, 300.0, 500.0))
+    assert rig.house.power_w == (200, 300, 500)
+    rig.put("b", (0.0, 0.0, 0.0))
+    assert rig.house.power_w == (100, 200, 300)
+    rig.clock.now_s += 9
+    rig.put("b", (0.0, 0.0, 50.0))
+    assert rig.house.power_w == (0, 0, 50)
+    assert "'a' cannot be worked out and has no vote" in rig.adapter.problems()["house"]
+
+
+def test_phases_that_sum_to_the_same_are_still_apart():
+    rig = Rig("a", "b", choose="vote")
+    for _ in range(2):
+        rig.put("a", (3000.0, -3000.0, 0.0))
+        rig.put("b", (0.0, 0.0, 0.0))
+        assert rig.house is not None
+        rig.clock.now_s += 31
+    assert "W away from" in rig.adapter.problems()["house"]
 
 
 def test_with_nothing_left_the_last_value_stays_and_grows_old():
