@@ -16,6 +16,7 @@ from typing import Any
 import adapters
 from adapters.modbus.maps import known_models
 from adapters.virtual import cars
+from cem.battery_watch import BatteryWatch
 from cem.clock import SystemClock
 from cem.commanded import contactors_of, resource_commander, stations_of, wallbox_devices
 from cem.config.channels import channels
@@ -117,6 +118,7 @@ async def _serve(loaded: LoadedSite) -> int:
         store.note(event)
 
     cycles: deque[Cycle] = deque(maxlen=1)
+    batteries = BatteryWatch(site.resources, on_event)
 
     def on_cycle(cycle: Cycle) -> None:
         cycles.append(cycle)
@@ -125,6 +127,7 @@ async def _serve(loaded: LoadedSite) -> int:
         picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
         view.set(picture, partial(why_view, plan, cycle))
         minutes.take(cycle, picture)
+        batteries.take(cycle.state, cycle.decision)
         notifier.cycle_done()
 
     news: list[Control] = []

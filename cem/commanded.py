@@ -35,7 +35,7 @@ def resource_commander(
         Controlled(
             resource,
             fallback_w=fallback_w(site, resource.resource_id),
-            lapses_s=load_map(devices[resource.resource_id].model or "").lapses_s,
+            lapses_s=None if (model := devices[resource.resource_id].model) is None else load_map(model).lapses_s,
         )
         for resource in resources
     ]

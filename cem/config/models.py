@@ -135,7 +135,7 @@ class Device(Section):
     max_w: PowerW | None = Field(None, description="Nameplate power of a pv inverter or battery.")
     control: bool = Field(
         False,
-        description="A pv inverter or battery is commanded, by Modbus: curtailed, held, bounded as the limits ask. Left "
+        description="A pv inverter or battery is commanded: curtailed, held, bounded as the limits ask. Left "
         "out: what it may do is only shown.",
     )
 

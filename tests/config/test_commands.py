@@ -27,7 +27,12 @@ def problems(tmp_path, sun, role="pv"):
 CASES = {
     "good": (AT + "    model: sunspec_inverter\n", "pv", None),
     "lapses": (AT + "    model: kostal_plenticore_battery\n", "battery", None),
-    "mqtt": (SUN + "    control: true\n", "pv", "'sun' is reached by mqtt; only Modbus devices are commanded"),
+    "mqtt": (SUN + "    control: true\n", "pv", "'sun' has nothing that a pv is commanded by: write_topics"),
+    "mqtt that keeps": (
+        SUN + "    control: true\n    write_topics: {limit_w: {topic: sun/set, valid: [0, 9000]}}\n",
+        "pv",
+        "'sun' keeps its last command when we are gone: nothing that it is set by",
+    ),
     "no nameplate": (
         AT.replace("    max_w: 9000\n", "") + "    model: sunspec_inverter\n",
         "pv",

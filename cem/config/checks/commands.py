@@ -14,6 +14,8 @@ HOLDS = {
 }
 """Any of these holds a device of that role inside its envelope."""
 
+KEEPS = "'{}' keeps its last command when we are gone: {}; set one in the device, if it has any"
+
 
 def controlled(draft: Draft) -> Iterator[Finding]:
     for i, device in draft.devices:
@@ -22,14 +24,22 @@ def controlled(draft: Draft) -> Iterator[Finding]:
         path = ("devices", i, "control")
         if device.role not in HOLDS:
             yield Finding(path, f"device '{device.id}' has the role {device.role}; only pv and battery are commanded")
-        elif not isinstance(device.connection, ModbusConnection):
-            yield Finding(
-                path, f"device '{device.id}' is reached by {device.connection.kind}; only Modbus devices are commanded"
-            )
-        elif not device.max_w:
+            continue
+        if not device.max_w:
             yield Finding(
                 path, f"device '{device.id}' is commanded, so it must state 'max_w', its nameplate power in W"
             )
+        if isinstance(device.connection, ModbusConnection):
+            continue
+        names = {*device.write_topics, *device.write_nodes}
+        if not HOLDS[device.role] & names:
+            yield Finding(
+                path,
+                f"device '{device.id}' has nothing that a {device.role} is commanded by: write_topics or write_nodes need "
+                f"one of {', '.join(sorted(HOLDS[device.role]))}",
+            )
+        elif not any(name.endswith("revert_s") for name in names):
+            yield Finding(path, KEEPS.format(device.id, "nothing that it is set by is a reversion time"), "warning")
 
 
 def maps_can_command(draft: Draft, known: Collection[str] | None) -> Iterator[Finding]:
@@ -55,8 +65,7 @@ def maps_can_command(draft: Draft, known: Collection[str] | None) -> Iterator[Fi
         elif not falls_back(found):
             yield Finding(
                 path,
-                f"'{device.id}' keeps its last command when we are gone: the map '{device.model}' has no reversion "
-                "time; set one in the device, if it has any",
+                KEEPS.format(device.id, f"the map '{device.model}' has no reversion time"),
                 "warning",
             )
 
