@@ -331,6 +331,26 @@ def test_a_clock_that_is_wrong_is_allowed_for():
     assert start.startswith(("2026-11-22T13:00", "2026-11-22T12:59"))
 
 
+@pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("then", ["0001-01-01T00:00:0{}Z", "9999-12-31T23:59:5{}Z", "1980-01-01T00:00:0{}Z"])
+def test_s17_times_that_no_date_can_be_reckoned_from_hold_a_station_all_the_same(began, then):
+    rig = Rig("2.0.1")
+    rig.open()
+    online(rig)
+    rig.set_limit(9.0)
+    for number in range(4):
+        kind, at = ("Started", began) if number == 0 else ("Updated", then.format(2 * number))
+        event = {
+            "eventType": kind, "timestamp": at, "triggerReason": "Trigger", "seqNo": number, "evse": {"id": 1},
+            "transactionInfo": {"transactionId": "t", "chargingState": "Charging"},
+            "meterValue": [{"timestamp": at, "sampledValue": [{"value": 6, "measurand": "Current.Import"}]}],
+        }  # fmt: skip
+        assert rig.call("TransactionEvent", event) == {}
+        rig.pass_time(2)
+    rig.pass_time(70)  # it goes on beyond the last date there is
+    assert rig.limits(rig.obey())[-1] == (1, "TxProfile", 9.0)
+
+
 def test_limits_of_1_6_are_rounded_down_to_tenths():
     rig = Rig("1.6")
     rig.open()
