@@ -1,8 +1,10 @@
 """From the site file's section to how the stations are served."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from cem.config.csms_models import Csms, Upstream
+from cem.config.quirks import read_quirks
 from cem.csms.actions import PRIMARY
 from cem.csms.authorization import Tags
 from cem.csms.options import Options
@@ -31,4 +33,6 @@ def options_of(csms: Csms, upstreams: Mapping[str, Upstream], tags: Tags, *, sig
         meter_interval_s=csms.meter_interval_s,
         unwanted_samples=csms.unwanted_samples,
         signs=signs,
+        quirks=read_quirks(Path(__file__).with_name("quirks.yaml")),
+        stop_ignoring=csms.stop_ignoring,
     )

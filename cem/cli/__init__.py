@@ -44,6 +44,7 @@ GROUPS = {
     },
     "station": {
         "list": "cem.cli.station:station_list",
+        "show": "cem.cli.station:station_show",
         "approve": "cem.cli.station:station_approve",
         "reject": "cem.cli.station:station_reject",
         "set-password": "cem.cli.station:station_set_password",

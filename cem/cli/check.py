@@ -9,8 +9,11 @@ import typer
 
 from adapters.modbus.maps import known_models
 from cem.config.document import site_file_schema
-from cem.config.loader import load_site_file
+from cem.config.loader import LoadedSite, load_site_file
+from cem.csms.personality import NAME, restored
+from cem.csms.records import kept_key
 from cem.errors import ConfigError, Problem
+from cem.store.peek import kept_states
 
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h; the systemd unit does not restart after it."""
@@ -25,6 +28,9 @@ def check(
     summary = ""
     try:
         loaded = load_site_file(file, known_models=known_models())
+        learned = without_dead_man(loaded)
+        if learned:
+            loaded = load_site_file(file, known_models=known_models(), no_dead_man=learned)
         problems = loaded.warnings
         site = loaded.site
         stations = len(loaded.file.stations)
@@ -50,6 +56,20 @@ def check(
             print(f"{file}: good: {summary}; {_count(warnings, 'warning')}")
     if errors:
         raise typer.Exit(EXIT_CONFIG)
+
+
+def without_dead_man(loaded: LoadedSite) -> dict[str, str]:
+    """Stations of which the controller has learned that they do not fall back by themselves, and why."""
+    ledger = (loaded.path.parent / loaded.file.storage.directory).resolve() / "ledger.db"
+    if not ledger.exists():
+        return {}
+    kept = kept_states(ledger, [kept_key(station.id, NAME) for station in loaded.file.stations])
+    found = {}
+    for station in loaded.file.stations:
+        personality = restored(kept.get(kept_key(station.id, NAME)))
+        if personality is not None and personality.without_us is not None:
+            found[station.id] = personality.without_us
+    return found
 
 
 def schema() -> None:

@@ -41,6 +41,38 @@ def station_list(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
         )
 
 
+def station_show(station: Station, url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
+    """Show what was learned of a station: how it takes limits, whether it falls back by itself, what it loses."""
+    found = next((s for s in get(url, "/api/v1/stations")["stations"] if s["id"] == station), None)
+    if found is None:
+        raise CemError(f"the controller has no station {station!r}; cem station list shows those it has")
+    if json_output:
+        print_json(found)
+        return
+    own = found["personality"]
+    vendor, model, firmware = own["identity"]
+    dead_man = {True: "yes", False: "NO", None: "not proven"}[own["dead_man"]]
+    rows = {
+        "is": " ".join(filter(None, (vendor, model, firmware))),
+        "takes limits by": own["way"],
+        "refused or ignored": ", ".join(own["bad"]),
+        "highest stack level": own["max_level"],
+        "rate units": ", ".join(own["units"]),
+        "switches phases": own["switches_phases"],
+        "falls back by itself": f"{dead_man}: {own['dead_man_by']}",
+        "if this controller dies": own["without_us"] or "its fallback counts",
+        "slowest reaction": None if own["reaction_s"] is None else f"{own['reaction_s']:g} s",
+        "loses its limits on": ", ".join(own["loses"]),
+        "a pause ends its transaction": "yes" if own["zero_ends"] else "",
+        "draws more than it accepted": "yes" if own["ignores"] else "",
+        "publicly known": "; ".join(own["known"]),
+    }
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, Text(MISSING if value in (None, "") else str(value)))
+    Console(highlight=False).print(table)
+
+
 def _row(station: dict[str, Any], state: str) -> list[Text]:
     told = (station["id"], state, station["ocpp_version"], station["vendor"], station["model"])
     return [Text(str(value or MISSING)) for value in told]

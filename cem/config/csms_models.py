@@ -113,6 +113,11 @@ class Csms(Section):
         description="A transaction that began without the upstream, which then rejects its tag: as the station itself would "
         "(StopTransactionOnInvalidId, in 2.x StopTxOnInvalidId; not known: finish), let it finish, or stop it.",
     )
+    stop_ignoring: bool = Field(
+        False,
+        description="The last resort against a station that follows no limit, asked for in whatever way, nor a pause: end its "
+        "transaction. That ends its billing too, so it is off unless you say so.",
+    )
     unwanted_samples: Literal["empty", "drop"] = Field(
         "empty",
         description="OCPP 2.x samples that control needs and the upstream did not ask for: send the numbered event without its "

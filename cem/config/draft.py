@@ -1,7 +1,7 @@
 """As much of a site file as can be understood, so that the checks run beside errors elsewhere in the file."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -57,6 +57,7 @@ class Draft:
         parents: For each zone written there its index, id and parent.
         loose_devices: Devices without their unreadable keys: for checks that no default can mislead.
         loose_stations: Stations likewise.
+        no_dead_man: Stations that were learned not to fall back by themselves, and why.
         references: For each list, key and entry the name written there, readable entry or not.
         complete: Lists in which every entry has a readable id, so that what is not named there does not exist.
     """
@@ -80,6 +81,7 @@ class Draft:
     loose_stations: tuple[tuple[int, StationSection], ...]
     references: tuple[tuple[str, str, int, str], ...]
     complete: frozenset[str]
+    no_dead_man: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Any) -> "Draft":
@@ -126,7 +128,9 @@ class Draft:
         return found
 
     def fallback_a(self, station: StationSection) -> list[float]:
-        """What a station draws per grid phase when we are gone."""
+        """What a station draws per grid phase when we are gone: its maximum where it was learned not to fall back."""
+        if station.id in self.no_dead_man:
+            return self.per_phase(station, [evse.max_a for evse in station.evses])
         return self.per_phase(station, [station.fallback_a] * len(station.evses))
 
     def per_phase(self, station: StationSection, currents_a: list[float]) -> list[float]:

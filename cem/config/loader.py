@@ -36,13 +36,18 @@ class LoadedSite:
 
 
 def load_site_file(
-    path: Path, *, known_models: Collection[str] | None = None, environ: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    known_models: Collection[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    no_dead_man: Mapping[str, str] | None = None,
 ) -> LoadedSite:
     """Reads, checks and builds.
 
     Args:
         path: The site file.
         known_models: Names of Modbus maps that exist; ``None`` skips that check.
+        no_dead_man: Stations that were learned not to fall back by themselves, and why.
         environ: For ``!env``; the process environment where left out.
 
     Raises:
@@ -54,7 +59,7 @@ def load_site_file(
     data = typed.document(tree, SiteFile)
     file = report_bounds(SiteFile, data, typed) if data is not UNUSABLE else None
     problems = [*source.problems, *typed.problems]
-    for finding in find_problems(Draft.of(data), known_models):
+    for finding in find_problems(replace(Draft.of(data), no_dead_man=no_dead_man or {}), known_models):
         mark = typed.mark(finding.path)
         place = dotted(finding.path)
         problems.append(Problem(mark.file, mark.line, mark.column, place, finding.message, finding.severity))

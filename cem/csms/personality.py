@@ -1,7 +1,7 @@
 """What was learned of one station: how it takes limits, and whether it lets go of them by itself. Kept over restarts.
 
 It belongs to a vendor, model and firmware: another of these, and everything is learned anew. What is publicly known of a
-model (``quirks.yaml``) is where learning begins, never where it ends.
+model (``adapters/ocpp/quirks.yaml``) is where learning begins, never where it ends.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ class Quirk:
         max_level: Highest stack level it takes.
         units: Rate units it takes, where not both.
         zero_ends: A limit of 0 ends its transaction.
+        loses: When it loses its limits: ``reconnect``, ``resume``.
         sources: Where that is written.
         note: For people.
     """
@@ -35,6 +36,7 @@ class Quirk:
     max_level: int | None = None
     units: tuple[str, ...] = ()
     zero_ends: bool = False
+    loses: tuple[str, ...] = ()
     note: str = ""
 
     def fits(self, identity: Sequence[str]) -> bool:
@@ -81,7 +83,7 @@ class Personality:
 
     def record(self) -> dict[str, Any]:
         """As JSON keeps it, and as the API shows it."""
-        return asdict(self)
+        return {**asdict(self), "without_us": self.without_us}
 
     @property
     def without_us(self) -> str | None:
@@ -90,6 +92,8 @@ class Personality:
             return "it draws more than the limits that it accepts"
         if self.dead_man is False:
             return self.dead_man_by
+        if self.dead_man is None and self.way is not None:
+            return f"not proven: {self.dead_man_by}"
         if "resume" in self.loses:
             return "it loses its limits when it goes on after a pause"
         return None
@@ -116,6 +120,7 @@ def begun(identity: tuple[str, str, str], quirks: Sequence[Quirk]) -> Personalit
             found.bad += quirk.rungs
             found.max_level = quirk.max_level if found.max_level is None else found.max_level
             found.units = found.units or quirk.units
+            found.loses += quirk.loses
             found.zero_ends = found.zero_ends or quirk.zero_ends
             found.known += (quirk.note, *quirk.sources)
     return found

@@ -188,7 +188,7 @@ class Study:
                 )
                 self._out.append(Emit("limits_in_watts", text, {"evse": hold.evse.evse_id}))
         provable = not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a
-        if own.dead_man is None and provable and self._asked.get(number, 0) < TRIES:
+        if own.dead_man is not True and provable and self._asked.get(number, 0) < TRIES:
             self._asked[number] = self._asked.get(number, 0) + 1
             self._call(dialect.ask_composite(number), partial(self._composite, number, sent, dialect))
         elif own.dead_man is None and sent.rung.replaces_default and own.way == sent.rung.name:
@@ -205,15 +205,17 @@ class Study:
         ends_s = sent.until_s - now.s + SLACK_S
         later = [limit for start_s, limit in steps if start_s > 0]
         last = [limit for start_s, limit in steps if start_s <= ends_s][-1]
-        if self.personality.dead_man is not None:
-            if self.personality.dead_man and last > hold.evse.fallback_a + SAME_A:
+        proven = self.personality.dead_man
+        if proven:
+            if last > hold.evse.fallback_a + SAME_A:
                 self._lost(hold, "resume")
         elif steps[0][1] > sent.amps + SAME_A or not later:
-            self.personality.dead_man_by = "its composite schedule does not show its limits"
-            self._keep()
+            if proven is None:
+                self.personality.dead_man_by = "its composite schedule does not show its limits"
+                self._keep()
         elif last <= hold.evse.fallback_a + SAME_A:
             self._proven(True, "its composite schedule shows the fallback after the limit")
-        else:
+        elif proven is None:
             self._proven(False, f"its composite schedule shows {last:g} A after the limit")
 
     def _lost(self, hold: Hold, when: str) -> None:

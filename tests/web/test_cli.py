@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cem.cli import make_app
+from cem.csms.personality import Personality
 from cem.store import Session
 from tests.web.conftest import make_view
 
@@ -136,3 +137,16 @@ def test_check_does_not_import_what_it_does_not_need():
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_station_show_tells_what_was_learned(server):
+    own = Personality(("Acme", "Box", "1.0"), way="tx/0/W", dead_man=False, dead_man_by="it refuses", loses=("resume",))
+    station = {"id": "CS1", "online": True, "personality": own.record()}
+    server.cell.set({**make_view(), "csms": {"stations": [station], "waiting_room": []}})
+    shown = cem("station", "show", "CS1", "--url", server.web.url)
+    assert shown.returncode == 0, shown.stderr
+    for word in ("Acme Box 1.0", "tx/0/W", "NO: it refuses", "resume"):
+        assert word in shown.stdout
+    exported = json.loads(cem("station", "show", "CS1", "--json", "--url", server.web.url).stdout)
+    assert exported["personality"]["without_us"] == "it refuses"
+    assert "CS9" in cem("station", "show", "CS9", "--url", server.web.url).stderr

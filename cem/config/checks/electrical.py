@@ -28,6 +28,19 @@ def safe_with_controller_dead(draft: Draft) -> Iterator[Finding]:
             )
 
 
+def falls_back(draft: Draft) -> Iterator[Finding]:
+    """FAULTS L16: a station without a dead-man is told, with what it counts as."""
+    for i, station in draft.stations:
+        why = draft.no_dead_man.get(station.id)
+        if why is not None:
+            yield Finding(
+                ("stations", i, "id"),
+                f"station '{station.id}' has no dead-man ({why}): with the controller dead it counts with its maximum, "
+                f"{plain(max(draft.fallback_a(station)))} A",
+                "warning",
+            )
+
+
 def safe_with_meter_dead(draft: Draft) -> Iterator[Finding]:
     """FAULTS M1."""
     for i, zone in draft.zones:
@@ -128,6 +141,7 @@ def evse_phases(draft: Draft) -> Iterator[Finding]:
 
 RULES = (
     safe_with_controller_dead,
+    falls_back,
     safe_with_meter_dead,
     fallback_is_possible,
     fallback_within_breaker,
