@@ -10,7 +10,8 @@ from cryptography import x509
 
 import adapters
 from cem.config.models import Device
-from cem.errors import DeviceMisconfigured, DeviceRefused
+from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
+from tests.adapters.fault_proxy import FaultProxy
 from tests.adapters.field import CLOCK, fresh, running, until
 from tests.adapters.opcua_secure_server import URI, SecureServer
 
@@ -178,6 +179,46 @@ async def test_frozen_then_thawed(server, pki):
         finally:
             server.thaw()
         await fresh(adapter, timeout_s=15)
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncate", "late"])
+async def test_what_cuts_a_secured_read_short_ends_the_run(server, pki, fault):
+    async with FaultProxy(server.port) as proxy:
+        adapter = make(server, pki, connection={"endpoint": f"opc.tcp://127.0.0.1:{proxy.port}/meter"})
+        run = asyncio.create_task(adapter.run())
+        await until(adapter.measurements, 15)
+        match fault:
+            case "reset":
+                proxy.drop()
+            case "truncate":
+                proxy.truncate = 10
+            case "late":
+                proxy.delays_s.append(2.0)
+        with pytest.raises(DeviceUnavailable):
+            await asyncio.wait_for(run, 8)
+
+
+async def test_a_write_to_a_frozen_server_ends_in_time_and_nothing_is_sent_once_it_is_gone(server, pki, monkeypatch):
+    monkeypatch.setattr("adapters.opcua.write.WRITE_TIMEOUT_S", 1.0)
+    writes = {"current_a": {"node": "Objects/Plc/Current", "valid": [0, 32]}}
+    adapter = make(server, pki, write_nodes=writes)
+    assert adapter.writes("meter") is None
+    with pytest.raises(DeviceUnavailable, match="no connection"):
+        await adapter.write("meter", "current_a", 6)
+    async with running(adapter):
+        await fresh(adapter, timeout_s=15)
+        assert adapter.writes("meter") == ["current_a"]
+        assert await adapter.write("meter", "current_a", 9) == 9
+        server.freeze()
+        try:
+            started = time.monotonic()
+            with pytest.raises(AdapterError):
+                await adapter.write("meter", "current_a", 10)
+            assert time.monotonic() - started < 3
+        finally:
+            server.thaw()
+        await fresh(adapter, timeout_s=15)
+        assert await adapter.write("meter", "current_a", 11) == 11
 
 
 def test_a_ca_in_the_trust_list_vouches_for_its_servers(tmp_path):
