@@ -6,7 +6,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -46,6 +46,7 @@ class Door:
         tell: Told code, station and text of what people should know; each matter once until it is over.
         over: Told code and station of a matter that is over.
         came_in_with_next: Told a station that proved to have its next password.
+        carried: Identities that a site below brings along, with the site: they come in with its credentials.
     """
 
     def __init__(
@@ -58,9 +59,16 @@ class Door:
         tell: Tell,
         over: Callable[[str, str], None],
         came_in_with_next: Callable[[str], None],
+        carried: Mapping[str, str],
     ) -> None:
         self._stations = {station.id: station for station in stations}
-        self._profiles = {s.id: default_profile if s.security_profile is None else s.security_profile for s in stations}
+        for name, site_id in carried.items():
+            self._stations[name] = self._stations[site_id].model_copy(update={"id": name})
+        self._carried = carried
+        self._profiles = {
+            who: default_profile if s.security_profile is None else s.security_profile
+            for who, s in self._stations.items()
+        }
         self._access = access
         self._revoked = revoked
         self._clock = clock
@@ -110,14 +118,14 @@ class Door:
             return "security profile 3 wants a certificate, and it showed none that our CAs signed" if needed else None
         if peer.serial in self._revoked:
             return "its certificate is revoked; issue a new one by cem pki issue"
-        if peer.common_name != who:
+        if peer.common_name not in {who, self._carried.get(who)}:
             return f"its certificate is that of {str(peer.common_name)[:48]!r}"
         return None
 
     async def _password(self, station: StationSection, headers: Headers, host: str) -> bool:
         """HTTP Basic (security profiles 1 and 2): the identity is the user name."""
         who = station.id
-        kept = self._access.credential(who)
+        kept = self._access.credential(self._carried.get(who, who))
         if await self._next(station, headers, host):
             return True
         if kept is None and station.password is None and self._profiles[who] is None:

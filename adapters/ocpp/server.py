@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from adapters.ocpp.buckets import source
+from adapters.ocpp.carrier import Carrier, carried_by
 from adapters.ocpp.direct import StationConnection
 from adapters.ocpp.door import Door
 from adapters.ocpp.link import StationLink
@@ -113,12 +114,14 @@ class OcppServer:
             self._tell_once,
             self._over,
             self.workflows.came_in_with_next,
+            carried_by(stations),
         )
         self._tls: ServerTls | None = None
         self._twins: dict[str, Twins] = {station.id: Twins() for station in stations}
         self._room = WaitingRoom(self._now, self._tell_once)
         self._told: set[tuple[str, str]] = set()
         self._upstreams = {PRIMARY if up.role == "primary" else up.id: up for up in csms.upstreams if up.role != "site"}
+        self._carrier = Carrier(carried_by(stations), self._upstreams.get(PRIMARY))
         self._up: dict[str, set[str]] = {name: set() for name in self._upstreams}
         self._lost: set[str] = set()
         self.port: int | None = None
@@ -189,6 +192,7 @@ class OcppServer:
             "port": self.port,
             "stations": [link.session.status() for link in self._links.values()],
             "waiting_room": self._room.status(),
+            "carried": self._carrier.status(),
             "upstream": self._upstream_status(PRIMARY) if PRIMARY in self._upstreams else None,
             "observers": [self._upstream_status(name) for name in self._upstreams if name != PRIMARY],
         }
@@ -251,6 +255,7 @@ class OcppServer:
             site_ca = None if self._pki is None else self._pki / pki.CA_CERTIFICATE
             self._tls = ServerTls(place.tls, self._folder, site_ca)
         contexts = {name: upstream_context(upstream, self._folder) for name, upstream in self._upstreams.items()}
+        self._carrier.tls = contexts.get(PRIMARY)
         try:
             async with AsyncExitStack() as stack:
                 judge, handler = self._process_request, self._serve_station
@@ -297,6 +302,9 @@ class OcppServer:
         refusal = self._door.too_often(host, who[:LONGEST_ID])
         if refusal is None and who in self._links:
             refusal = await self._door.refusal(connection.transport, request.headers, host, who)
+        elif refusal is None and who in self._carrier:
+            refusal = await self._door.refusal(connection.transport, request.headers, host, who)
+            refusal = refusal or await self._carrier.reach(connection, request, who)
         elif refusal is None:
             known_shape = 0 < len(who) <= LONGEST_ID and who.isprintable() and not self._access.rejected(who)
             if not known_shape or not self._csms.waiting_room or not self._room.admits(who):
@@ -321,7 +329,9 @@ class OcppServer:
             await socket.close(1002, "no common subprotocol")
             return
         link = self._links.get(who)
-        if link is None:
+        if who in self._carrier:
+            await self._carrier.serve(socket, who)
+        elif link is None:
             await self._room.serve(socket, who, subprotocol)
         elif await self._replaces(socket, link):
             await self._serve_known(socket, link, subprotocol)

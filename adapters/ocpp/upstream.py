@@ -27,6 +27,39 @@ _LIBRARY_LOG.setLevel(logging.CRITICAL)  # every loss is told once, by us
 _RANDOM = secrets.SystemRandom()
 
 
+def dial(
+    upstream: Upstream,
+    station_id: str,
+    subprotocol: str,
+    tls: ssl.SSLContext | None,
+    connection: type[ClientConnection] = ClientConnection,
+) -> connect:
+    """One connection in a station's name, to be awaited or entered."""
+    deflate = ClientPerMessageDeflateFactory(
+        server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
+    )
+    headers: dict[str, str] = {}
+    if upstream.password is not None:
+        credential = base64.b64encode(f"{station_id}:{upstream.password}".encode()).decode()
+        headers["Authorization"] = f"Basic {credential}"
+    return connect(
+        f"{upstream.url.rstrip('/')}/{quote(station_id, safe='')}",
+        ssl=tls,
+        subprotocols=[Subprotocol(subprotocol)],
+        extensions=[deflate],
+        compression=None,
+        additional_headers=headers,
+        proxy=None,
+        open_timeout=10,
+        close_timeout=2,
+        ping_interval=30,
+        ping_timeout=20,
+        max_size=MAX_FRAME,
+        logger=_LIBRARY_LOG,
+        create_connection=connection,
+    )
+
+
 class UpstreamLink:
     """Keeps one uplink.
 
@@ -52,17 +85,14 @@ class UpstreamLink:
         frame: Callable[[str], None],
     ) -> None:
         self.subprotocol = subprotocol
-        self._url = f"{upstream.url.rstrip('/')}/{quote(station_id, safe='')}"
+        self._upstream = upstream
+        self._station_id = station_id
         self._unspoken = f"it does not speak {subprotocol}"
         self._tls = tls
         self._opened = opened
         self._closed = closed
         self._frame = frame
         self._socket: ClientConnection | None = None
-        self._headers: dict[str, str] = {}
-        if upstream.password is not None:
-            credential = base64.b64encode(f"{station_id}:{upstream.password}".encode()).decode()
-            self._headers["Authorization"] = f"Basic {credential}"
 
     async def run(self) -> None:
         """Dials until cancelled, with pauses that grow from 1 to 30 s."""
@@ -79,26 +109,8 @@ class UpstreamLink:
 
     async def _serve(self) -> str:
         """One connection from dial to end; returns why it ended."""
-        deflate = ClientPerMessageDeflateFactory(
-            server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
-        )
         try:
-            async with connect(
-                self._url,
-                ssl=self._tls,
-                subprotocols=[Subprotocol(self.subprotocol)],
-                extensions=[deflate],
-                compression=None,
-                additional_headers=self._headers,
-                proxy=None,
-                open_timeout=10,
-                close_timeout=2,
-                ping_interval=30,
-                ping_timeout=20,
-                max_size=MAX_FRAME,
-                logger=_LIBRARY_LOG,
-                create_connection=CloudConnection,
-            ) as socket:
+            async with dial(self._upstream, self._station_id, self.subprotocol, self._tls, CloudConnection) as socket:
                 if socket.subprotocol != self.subprotocol:
                     return self._unspoken
                 await self._read(cast("CloudConnection", socket))

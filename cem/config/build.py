@@ -107,7 +107,7 @@ def _zone(zone: ZoneSection, file: SiteFile) -> Zone:
 
 
 def _group(group: GroupSection, stations: tuple[StationSection, ...]) -> StationGroup:
-    evse_ids = tuple(f"{s.id}/{evse.id}" for s in stations if s.id in group.stations for evse in s.evses)
+    evse_ids = tuple(f"{s.id}/{s.number_of(evse)}" for s in stations if s.id in group.stations for evse in s.evses)
     return StationGroup(group.id, evse_ids, group.limit_a, group.limit_w)
 
 
@@ -151,10 +151,10 @@ def _evse(evse: EvseSection, station: StationSection, site_phases: int) -> Evse:
     if evse.dc and evse.max_w is not None:
         max_a = min(max_a, input_a(evse.max_w, evse.phases, evse.efficiency))
     return Evse(
-        evse_id=f"{station.id}/{evse.id}",
+        evse_id=f"{station.id}/{station.number_of(evse)}",
         station_id=station.id,
         zone_id=breaker_zone_id(station.id) if _shares_breaker(station) else station.zone,
-        number=evse.id,
+        number=station.number_of(evse),
         min_a=evse.min_a,
         max_a=max_a,
         phases=evse.phases,

@@ -165,6 +165,16 @@ class StationSection(Section):
     """One charging station."""
 
     id: Identifier = Field(description="OCPP identity: the last part of the address it dials.")
+    kind: Literal["station", "site"] = Field(
+        "station",
+        description="A site: another of our controllers (or what behaves so) with own_identity here as its upstream. It is one "
+        "EVSE, its connection, held by its maximum alone.",
+    )
+    carries: tuple[Identifier, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Of a site: its stations, whose connections pass through to our primary upstream, with the site's password.",
+    )
     zone: Identifier = Field(description="The zone that feeds it.")
     breaker_a: PositiveA = Field(
         description="Breaker of the station per phase; where several EVSEs share it, it is held like a zone."
@@ -194,6 +204,10 @@ class StationSection(Section):
     evses: tuple[EvseSection, ...] = Field(
         default=(EvseSection(),), min_length=1, description="Its EVSEs; left out: one, of three phases and 32 A."
     )
+
+    def number_of(self, evse: EvseSection) -> int:
+        """OCPP's number of an EVSE: 0 is all that is behind a station, so the whole of a site."""
+        return 0 if self.kind == "site" else evse.id
 
 
 class OpcUaLimitNodes(Section):

@@ -133,15 +133,17 @@ def update(
     in_force = np.array([e.in_force_a for e in evses], dtype=np.float64)
     in_force = np.where(charging, np.maximum(in_force, setpoint_a), in_force)  # it may be sent at any moment
     drawn, told = seen.drawn_a, charging & seen.fresh
+    one_car = told & np.array([not e.shared for e in evses], dtype=np.bool_)
 
     committed, fell_s = _fall(memory, seen, in_force, now_s, timings)
     step_a = np.abs(in_force - memory.in_force_a)
     reaction_s, asked_s = _learn_reaction(memory, seen, told, step_a, in_force, now_s)
     reacts_s = np.fmax(reaction_s, timings.reaction_s)
-    over_s, heeds_at_a, deaf = _listen(memory, seen, told, in_force, now_s, reacts_s)
+    # what else a site below draws does not heed a limit, and what it draws counts in any case
+    over_s, heeds_at_a, deaf = _listen(memory, seen, one_car, in_force, now_s, reacts_s)
     # appetite is judged on a limit that stands, by a report taken after the EV had time to follow it
     changed_s = np.where(step_a > SAME_A, now_s, memory.changed_s)
-    judged = told & (seen.reports.last_s >= changed_s + reacts_s)
+    judged = one_car & (seen.reports.last_s >= changed_s + reacts_s)
     low = judged & (drawn < in_force - LEAVES_A) & (in_force > 0)
     if np.count_nonzero(low):
         climbs = drawn - or_zero(seen.reports.before_a).max(axis=1, initial=0.0) > STILL_A
@@ -149,8 +151,8 @@ def update(
     low_since = np.where(low, np.minimum(memory.low_since_s, now_s), np.inf)
     near = seen.fresh & (drawn >= in_force - TAKES_A)
     lazy = charging & ((memory.lazy & ~near) | (now_s - low_since >= timings.follow_s))
-    still = told & (drawn < STILL_A) & (in_force > 0)
-    idle, one_phase_since = _learn_phases(memory, seen, told, now_s, timings)
+    still = one_car & (drawn < STILL_A) & (in_force > 0)
+    idle, one_phase_since = _learn_phases(memory, seen, one_car, now_s, timings)
     return Commitment(
         committed_a=np.maximum(committed, drawn),  # S4: what is measured counts
         fell_s=fell_s,

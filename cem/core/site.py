@@ -140,7 +140,7 @@ class Evse:
         evse_id: ``STATION/NUMBER``, unique in the site.
         station_id: The charging station it belongs to.
         zone_id: The zone that feeds it.
-        number: Its number at the station (OCPP 2.x evseId, OCPP 1.6 connectorId).
+        number: Its number at the station (OCPP 2.x evseId, OCPP 1.6 connectorId); 0: the connection of a whole site.
         min_a: Least current per phase it can offer; 0 pauses.
         max_a: Most current per phase it can draw.
         phases: Phases wired, 1 to 3.

@@ -58,6 +58,7 @@ class EvseState:
         mode: What somebody wished it to charge from; ``None``: as the site says.
         needed_wh: Energy still wanted by the departure; ``None`` where no target is known.
         departure_s: Monotonic time by which it is wanted; ``None`` where unknown.
+        shared: Many cars draw through it (a site below): what it leaves unused it may take at any moment, on any phase.
         phases_in_force: Phases it was confirmed to be switched to; ``None`` where it cannot switch or nobody knows.
     """
 
@@ -79,6 +80,7 @@ class EvseState:
     needed_wh: float | None = None
     departure_s: float | None = None
     phases_in_force: int | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect, Live
 from cem.csms.frames import Frame, Kind, call
 from cem.csms.hold import TRIES, Hold
-from cem.csms.ladder import END_TO_END, LADDER, Purpose, Rung
+from cem.csms.ladder import END_TO_END, LADDER, SITE, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.personality import Quirk
@@ -79,6 +79,8 @@ class Keeper:
         # A maximum of the station binds all its EVSEs together, so it can stand for one EVSE's limit only where there is one.
         several = [r for r in LADDER if r.purpose is not Purpose.STATION_MAX]
         ladder: Sequence[Rung] = END_TO_END if end_to_end else LADDER if len(evses) == 1 else several
+        if [e.number for e in evses] == [0]:
+            ladder, self._end_to_end = SITE, True
         self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder) for e in evses}
         self._order: dict[int, None] = dict.fromkeys(self.holds)
         self.study = Study(station_id, self.holds, picture, lane, out, new_id, quirks, may_stop=may_stop)

@@ -21,17 +21,19 @@ class Rung:
         stack_level: Its level; our permanent default is a TxDefaultProfile at level 0.
         unit: ``A`` per phase, or ``W``.
         relative: Counted from the start of the transaction; else Absolute.
+        lasts: It is kept on a disk, which no number of writes wears.
     """
 
     purpose: Purpose
     stack_level: int
     unit: str = "A"
     relative: bool = False
+    lasts: bool = False
 
     @property
     def flash(self) -> bool:
         """The station keeps such a profile over a power cut: each is a write to its flash memory."""
-        return self.purpose is not Purpose.TX
+        return self.purpose is not Purpose.TX and not self.lasts
 
     @property
     def replaces_default(self) -> bool:
@@ -46,6 +48,8 @@ class Rung:
 
 END_TO_END = (Rung(Purpose.STATION_MAX, 1),)
 """Where the cloud's own profiles reach the station: only a maximum takes the minimum with them."""
+SITE = (Rung(Purpose.STATION_MAX, 1, lasts=True),)
+"""A site below takes a maximum alone."""
 SLOWER = 5
 """A flash write lives and is refreshed so many times slower, and is raised at most once a minute, by 2 A or more."""
 RAISE_PAUSE_S = 60.0

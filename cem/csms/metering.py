@@ -12,6 +12,7 @@ _PHASES = {"L1": 0, "L2": 1, "L3": 2, "L1-N": 0, "L2-N": 1, "L3-N": 2}
 _ALL = 3
 _NOT_A_PHASE = ("N", "L1-L2", "L2-L3", "L3-L1")
 _AT_THE_OUTLET = ("Outlet", "Cable", "Body")
+_AT_THE_INLET = ("Inlet", "Outlet")
 _KILO = ("kW", "kWh")
 _ENERGY = "Energy.Active.Import.Register"
 _NONE: list[float | None] = [None, None, None]
@@ -89,9 +90,10 @@ class _Samples:
         newest: The station's time of the last sample.
     """
 
-    __slots__ = ("newest", "periodic", "signed", "values")
+    __slots__ = ("newest", "periodic", "places", "signed", "values")
 
-    def __init__(self, meter_values: Any) -> None:
+    def __init__(self, meter_values: Any, places: tuple[str, ...] = _AT_THE_OUTLET) -> None:
+        self.places = places
         self.values: dict[str, list[float | None]] = {}
         self.newest: datetime | None = None
         self.periodic = False
@@ -114,7 +116,7 @@ class _Samples:
             if phase in _NOT_A_PHASE:
                 return
             place = _PHASES.get(phase, _ALL)
-        if "location" in sample and sample["location"] not in _AT_THE_OUTLET:
+        if "location" in sample and sample["location"] not in self.places:
             return  # the grid side of the station or the battery side of the car
         unit = sample.get("unit") if "unitOfMeasure" not in sample else sample["unitOfMeasure"]
         if value is not None and unit is not None:
@@ -135,7 +137,7 @@ def signed_samples(meter_values: Any) -> tuple[SignedSample, ...]:
     return tuple(_Samples(meter_values).signed)
 
 
-def read(meter_values: Any, phases: int, nominal_v: float) -> Reading:
+def read(meter_values: Any, phases: int, nominal_v: float, *, inlet: bool = False) -> Reading:
     """Reads ``meterValue`` of OCPP 1.6 or 2.x.
 
     Current per phase is taken as told; else from power per phase and voltage; else from the total over the phases.
@@ -144,8 +146,9 @@ def read(meter_values: Any, phases: int, nominal_v: float) -> Reading:
         meter_values: The list as it came.
         phases: Phases that the EVSE is wired to.
         nominal_v: Used where no voltage is told.
+        inlet: What flows into a site below is asked for, which it measures at its inlet.
     """
-    samples = _Samples(meter_values)
+    samples = _Samples(meter_values, _AT_THE_INLET if inlet else _AT_THE_OUTLET)
     values = samples.values
     current = _current_a(values, phases, nominal_v)
     if current is not None and max(current) > _PLAUSIBLE_A:

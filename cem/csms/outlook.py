@@ -29,5 +29,6 @@ def evse_state(
         needed_wh=picture.needed_wh(number),
         departure_s=live.departure_s,
         fault=keeper.fault(number),
+        shared=number == 0,
         phases_in_force=hold.phases_in_force(now_s) if online and charging else None,
     )

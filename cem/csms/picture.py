@@ -87,11 +87,19 @@ class Picture:
             if session.station_id == self._station_id and session.evse_id in numbers:
                 self.transactions.restore(session, numbers[session.evse_id], now_s)
 
+    def stands(self, now: Now) -> None:
+        """A site below always wants current: that is one transaction without an end, of which nobody is told."""
+        if 0 in self.evses and self.transactions.at(0) is None:
+            self.transactions.open[""] = Transaction("", 0, "", now.utc, now.s)
+
     def status(self, fact: StatusTold, now: Now) -> None:
         """A connector's status."""
         self.faults.told(fact.fault, now)  # also of the station as a whole
         live = self.evses.get(fact.evse)
         if live is None:
+            return
+        if fact.evse == 0:  # a site has no plug
+            live.status = fact.status
             return
         if fact.at_utc is not None:
             self._clock_moved(self.clock.message(fact.at_utc, now))
@@ -153,11 +161,11 @@ class Picture:
         if live is not None:
             reading = self._measured(live, fact.meter_values, now)
             running = self.transactions.at(fact.evse)
-            if running is not None and reading.signed:
+            if running is not None and reading.signed and fact.evse != 0:
                 self._keep_signed(running, reading.signed, final=False)
 
     def _measured(self, live: EvseLive, meter_values: object, now: Now) -> Reading:
-        reading = read(meter_values, live.evse.phases, self._nominal_v)
+        reading = read(meter_values, live.evse.phases, self._nominal_v, inlet=live.evse.number == 0)
         if reading.current_a is not None:
             live.current_a, live.measured_s = reading.current_a, now.s
         if reading.periodic and reading.at_utc is not None:

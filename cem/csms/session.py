@@ -259,6 +259,7 @@ class StationSession:
         if self._opened_s is None:
             return  # it left before its boot was answered
         self._accepted, self._booting = True, False
+        self.picture.stands(now)
         boot = self._desk.registration.boot if self._desk.registration is not None else {}
         self.keeper.accepted(dialect, identity(boot), now)
         known = self._desk.registration is not None and bool(self._desk.registration.boot)

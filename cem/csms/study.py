@@ -270,6 +270,8 @@ class Study:
             if used and watch.followed:
                 hold.car_phases = used
             if drawn_a > watch.limit_a + OBEYS_WITHIN_A:
+                if number == 0:
+                    continue  # what else a site below draws heeds no limit; no other way of asking would help
                 self._over(number, hold, watch, drawn_a, dialect, now)
             elif live.measured_s > watch.since_s:
                 self._follows(hold, watch, live.measured_s)

@@ -260,6 +260,20 @@ def test_other(tmp_path: Path, change: tuple[str, str], problem: str) -> None:
     assert refused(tmp_path, spoiled(change)) == [problem]
 
 
+def test_what_a_site_below_carries(tmp_path: Path) -> None:
+    text = (
+        "- id: st-1\n",
+        "- id: st-1\n    kind: site\n    carries: [g-1, st-2, g-1]\n    cloud_profiles: end_to_end\n",
+    )
+    assert [line.split(": ", 1)[1] for line in refused(tmp_path, spoiled(text))] == [
+        "stations[0].carries: the stations of site 'st-1' are carried to our primary upstream, and there is none",
+        "stations[0].carries[1]: 'st-2' is a station of this site file; what a site carries is held by its own controller alone",
+        "stations[0].carries[2]: 'g-1' is carried already",
+        ("stations[0].cloud_profiles: site 'st-1' is held by its maximum, where the upstream's own would be in the way: leave "
+        "this out"),
+    ]  # fmt: skip
+
+
 def test_a_word_where_a_list_belongs(tmp_path: Path) -> None:
     text = spoiled()
     text = text[: text.index("stations:")] + "stations: none\n" + text[text.index("csms:") :]

@@ -2,12 +2,24 @@
 
 from collections.abc import Collection, Iterator
 
-from cem.config.checks import commands, devices, electrical, inputs, limits, modes, names, security, services, zones
+from cem.config.checks import (
+    commands,
+    devices,
+    electrical,
+    inputs,
+    limits,
+    modes,
+    names,
+    security,
+    services,
+    sites,
+    zones,
+)
 from cem.config.draft import Draft, Finding
 
 RULES = (
     *names.RULES, *zones.RULES, *electrical.RULES, *devices.RULES, *commands.RULES, *limits.RULES, *modes.RULES, *services.RULES, *inputs.RULES,
-    *security.RULES,
+    *security.RULES, *sites.RULES,
 )  # fmt: skip
 
 
