@@ -189,7 +189,8 @@ def test_scan_identifies_the_images_and_its_snippet_is_a_site_file(tmp_path):
     units = {number: image_files.load(model) for number, model in enumerate(IDENTIFIED, 1)}
     chain = sunspec_image.chain(sunspec_image.common(), sunspec_image.inverter_103(), sunspec_image.nameplate_120())
     served = [image.served(number) for number, image in units.items()]
-    with Serving(Server(*served, device(100, {40_000: chain}), device(101, {0: [1, 2, 3]}))) as server:
+    serving = Serving(Server(*served, device(100, {40_000: chain}), device(101, {0: [1, 2, 3]})))
+    with serving as server:
         found = cem("scan", f"127.0.0.1:{server.port}", "--units", f"1-{len(units)},100,101,102")
         assert found.exit_code == 0, found.output
         devices = yaml.safe_load(found.stdout)["devices"]
@@ -205,10 +206,16 @@ def test_scan_identifies_the_images_and_its_snippet_is_a_site_file(tmp_path):
         assert re.search(r"unit 101 answers, but no known map fits", found.stdout)
         file = site_file(tmp_path, *devices)
         shown = json.loads(cem("device", "read", file, "--json").stdout)
-        luna = next(number for number, image in units.items() if image.model == "huawei_luna2000")
-        battery = f"huawei_luna2000_1_{luna}"
-        done = cem("device", "write", file, battery, "discharge_limit_w", "0", "--confirm")
-        assert done.stdout == f"{battery}: discharge_limit_w is 0\n", done.stderr
+        commanded = 0
+        for number, image in units.items():
+            for write in image.writes:
+                name = f"{image.model}_1_{number}"
+                done = cem("device", "write", file, name, write["name"], write["value"], "--confirm")
+                assert done.stdout == f"{name}: {write['name']} is {write['value']:g}\n", done.stderr
+                held = serving.run(server.get(number, write["address"], len(write["words"])))
+                assert held == write["words"], (name, write)  # the source's words, on the wire
+                commanded += 1
+        assert commanded >= 3
     expected = {(number, image.model): image.expect["total_power_w"] for number, image in units.items()}
     for each, read in zip(devices, shown, strict=True):
         watts = expected.get((each["connection"]["unit_id"], each["model"]))
