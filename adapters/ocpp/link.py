@@ -179,7 +179,7 @@ class StationLink:
 
     def _at_once(self, action: Action, tasks: asyncio.TaskGroup) -> bool:
         """Carries out an action that waits for nothing; ``False`` where it must wait for the disk (I5)."""
-        if isinstance(action, SendDown | SendUp):  # nearly always
+        if isinstance(action, (SendDown, SendUp)):  # nearly always; ``|`` would make a type each time
             if action.durable and self._unwritten:
                 return False
             self._send(action)

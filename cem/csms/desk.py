@@ -141,9 +141,9 @@ class Desk:
         same = frame.fingerprint if kind is not None else None
 
         def done(answer: Frame | None, now: Now) -> None:
-            before = len(self._out)
+            before, sent = len(self._out), relayed.pop().sent_s is not None  # what refers to itself lives on as garbage
             if answer is None:
-                self._answer(frame, fact, dialect, now, learned=True, sent=relayed[0].sent_s is not None)
+                self._answer(frame, fact, dialect, now, learned=True, sent=sent)
             else:
                 self._observe(frame, fact, kind, answer, dialect, now)
             if same is not None and (repeats := self._asked_again.pop(same, None)):
@@ -181,7 +181,7 @@ class Desk:
         if answer.kind is not Kind.RESULT:
             self._out.append(SendDown(text))
             return
-        token = fact.token if isinstance(fact, TokenAsked | TransactionTold) else None
+        token = fact.token if isinstance(fact, (TransactionTold, TokenAsked)) else None
         if token is not None and (good := dialect.token_accepted(answer.payload)) is not None:
             contract = fact.contract if isinstance(fact, TokenAsked) else None
             self._authorization.learn(token, now.utc, accepted=good, told=answer.payload, contract=contract)

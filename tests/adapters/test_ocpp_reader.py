@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from adapters.ocpp.direct import StationConnection
-from adapters.ocpp.reader import FRAME_BURST, StationReader
+from adapters.ocpp.reader import FRAME_BURST, FRAME_RATE, StationReader
 from tests.adapters.ocpp_peers import until
 
 
@@ -66,10 +66,12 @@ async def test_one_segment_of_many_frames_keeps_its_order():
 async def test_a_flood_is_slowed_and_keeps_its_order():
     async with reading() as (read, peer):
         count = int(FRAME_BURST) + 40
+        began_s = time.monotonic()
         for number in range(count):
-            await peer.send(str(number))
-        await asyncio.sleep(0.1)
-        assert FRAME_BURST <= len(read.texts) < count
+            peer.protocol.send_text(str(number).encode())
+        peer.transport.write(b"".join(peer.protocol.data_to_send()))
+        await until(lambda: len(read.texts) >= FRAME_BURST)
+        assert len(read.texts) <= FRAME_BURST + 1 + (time.monotonic() - began_s) * FRAME_RATE
         await until(lambda: len(read.texts) == count)
         assert read.texts == [str(number) for number in range(count)]
         assert {code for code, _ in read.told} == {"station_flood"}

@@ -1,5 +1,6 @@
 """One station with a cloud above it: what passes, what is answered here, what the cloud hears when it is back."""
 
+import gc
 import json
 
 import pytest
@@ -67,6 +68,24 @@ def test_calls_pass_with_their_ids_and_answers_pass_back(rig):
     answer = '[3,   "abc", {"status":"Accepted"} ]'
     rig.cloud_text(answer)
     assert rig.down_text[-1] == answer
+
+
+def test_relayed_messages_leave_no_garbage_that_refers_to_itself(rig):
+    """Such garbage waits for the collector, which walks all connections then, and pushes what is used out of the caches."""
+
+    def relay(number):
+        rig.text(json.dumps([2, f"m{number}", "DataTransfer", {"vendorId": "v"}]))
+        rig.cloud(3, f"m{number}", {"status": "Accepted"})
+
+    relay(0)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(1, 21):
+            relay(number)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_one_outstanding_call_upwards(rig):
