@@ -5,6 +5,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from adapters.modbus.adapter import ModbusAdapter
 from adapters.modbus.sessions import SessionLog
@@ -13,7 +14,7 @@ from cem.config.models import Device, StationSection
 from cem.core.site import Evse
 from cem.core.state import EvseState, Measurement
 from cem.errors import AdapterError, CemError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
-from cem.ports import Clock, Event, News, StationStore
+from cem.ports import Clock, Event, Grant, News, StationStore
 
 WATCHDOG_S = 60
 """A station that hears nothing from us for so long falls back by itself."""
@@ -22,6 +23,9 @@ FEED_S = 15.0
 EXPIRY_MARGIN_S = 10.0
 UNHURRIED_S = 300.0
 """How often a limit is written again that does not lapse: the station may have been restarted."""
+
+KEPT = timedelta(days=1)
+"""Longer than that nobody vouches for what a station still holds from before a restart."""
 
 STALE_S = 8.0
 RETRY_S = 5.0
@@ -59,6 +63,7 @@ class _Box:
     unguarded: str | None = None
     ready: bool = False
     confirmed_s: float | None = None
+    kept_a: float | None = None
     fed_s: float = -math.inf
     written_s: float = -math.inf
     plugged: bool | None = None
@@ -98,11 +103,16 @@ class ModbusStations:
         news: News,
         on_event: Callable[[Event], None],
     ) -> None:
-        self._clock, self._news, self._on_event = clock, news, on_event
+        self._clock, self._news, self._on_event, self._store = clock, news, on_event, store
         self._boxes = {
             evse.evse_id: _Box(evse, found, adapter, period_s, SessionLog(evse, store, clock))
             for evse, found, adapter, period_s in zip(evses, maps, adapters, poll_s, strict=True)
         }
+        granted = store.grants()
+        for box in self._boxes.values():
+            grant = granted.get(box.evse.evse_id)
+            if grant is not None and grant.expires_utc > clock.utc():  # it may have fallen back while we were away
+                box.held_a, box.fed_s = max(grant.limit_a, box.evse.fallback_a), clock.monotonic_s()
 
     def problems(self) -> Mapping[str, str]:
         """What is wrong with commanding, by station."""
@@ -177,7 +187,7 @@ class ModbusStations:
                 self._tell(box, str(error), refuses=True)
                 await asyncio.sleep(RETRY_S)
             except CemError as error:
-                self._tell(box, f"its session cannot be recorded: {error}", refuses=False)
+                self._tell(box, f"its records cannot be kept: {error}", refuses=False)
                 await asyncio.sleep(RETRY_S)
             else:
                 if box.ready:
@@ -240,6 +250,8 @@ class ModbusStations:
     async def _set(self, box: _Box, amps: float) -> None:
         write, switched = box.adapter.write, "enable" in box.map.writes
         box.pending_a = max(amps, box.pending_a)
+        if amps != box.held_a:
+            await self._keep(box, box.evse.max_a if box.held_a is None else max(amps, box.held_a))
         if switched and amps == 0:
             await write(box.name, "enable", 0)
             box.enabled = False
@@ -253,7 +265,14 @@ class ModbusStations:
         now_s = self._clock.monotonic_s()
         if box.held_a != amps:
             box.confirmed_s = now_s
+            await self._keep(box, amps)
         box.held_a, box.pending_a, box.written_s = amps, 0.0, now_s
+
+    async def _keep(self, box: _Box, amps: float) -> None:
+        """On disk, so that a restart knows what may be in force: what a raise goes to before it is sent."""
+        if box.kept_a != amps:
+            await self._store.commit([Grant(box.evse.evse_id, amps, self._clock.utc() + KEPT)])
+            box.kept_a = amps
 
     async def _feed(self, box: _Box) -> None:
         name, value = ("alive", 1.0) if "alive" in box.map.writes else ("watchdog_s", float(WATCHDOG_S))
