@@ -155,6 +155,11 @@ async def test_away_it_counts_with_its_fallback_only_once_that_must_be_in_force(
         await started(stack, rig)
         rig.stations.apply(0.0, {"box0/1": 7.0})
         await until(lambda: rig.state().confirmed_a == 7.0)
+
+        def later(seconds):
+            return rig.stations.evse_states(CLOCK.monotonic_s() + seconds)["box0/1"].in_force_a
+
+        assert (later(0.5), later(1.5), later(60)) == (7.0, 12.0, 12.0), "from half of its watchdog on it may be either"
         await box.server.__aexit__()
         await until(lambda: not rig.state().online)
         seen = set()

@@ -218,6 +218,16 @@ async def test_one_that_takes_no_limit_says_so_once():
     assert "has nothing that a limit can be written to" in event.text
 
 
+async def test_a_limit_is_never_rounded_up_nor_over_the_whole():
+    words = chain(common(), inverter_103(), settings_121(), controls_123())
+    async with Server(device(1, {BASE: words})) as server:
+        adapter = adapter_for(server.port, "sunspec_inverter", "pv")
+        async with running(adapter):
+            await until(adapter.measurements)
+            assert await adapter.write("it", "limit_w", 3333.9) == pytest.approx(3333.0)
+            assert await adapter.write("it", "limit_w", 99_000.0) == pytest.approx(10_000.0)
+
+
 async def test_a_percentage_of_nothing_is_refused():
     words = chain(common(), inverter_103(), settings_121(), controls_123())
     words[COMMON + 52 + 2] = 0xFFFF  # WMax not known
