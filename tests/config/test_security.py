@@ -53,6 +53,7 @@ def test_both_ports_are_looked_at(tmp_path: Path) -> None:
         ("{id: up, url: 'wss://x', key: k.pem}", "without its certificate"),
         ("{id: up, url: 'ws://x', ca: ca.pem}", "must begin with wss://"),
         ("{id: up, url: 'ws://x', password: !env SET}", "sent unencrypted"),
+        ("{id: up, url: 'ws://x', own_identity: {id: me, password: !env SET}}", "sent unencrypted"),
     ],
 )
 def test_upstreams(tmp_path: Path, upstream: str, said: str) -> None:

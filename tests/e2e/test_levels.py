@@ -105,7 +105,7 @@ async def test_three_levels_share_a_fuse_and_the_lowest_falls_back_and_returns_w
             settled = lambda: truth.garage_a >= 23.0 and p.draw_a >= 23.0  # noqa: E731 - asked often
             await until(settled, 60.0)
             settled_s = time.monotonic()
-            await asyncio.sleep(4.0)
+            await asyncio.sleep(2.0)
             assert truth.most(1, settled_s) <= CAMPUS_A
             assert min(s[1] for s in truth.samples if s[0] >= settled_s) >= CAMPUS_A - 6  # and little is left unused
             seen = await upper.site()

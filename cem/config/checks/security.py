@@ -54,7 +54,8 @@ def keys_come_in_pairs(draft: Draft) -> Iterator[Finding]:
             yield Finding(place, f"upstream '{upstream.id}' has a key without its certificate")
         if upstream.url.startswith("ws://") and (upstream.ca or upstream.certificate):
             yield Finding(place, f"upstream '{upstream.id}' is dialed without TLS; its address must begin with wss://")
-        if upstream.url.startswith("ws://") and upstream.password is not None:
+        own = upstream.own_identity
+        if upstream.url.startswith("ws://") and (upstream.password or (own is not None and own.password)):
             yield Finding(
                 place, f"the password of upstream '{upstream.id}' is sent unencrypted; better is wss://", "warning"
             )
