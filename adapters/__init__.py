@@ -9,7 +9,6 @@ KINDS = {
     "modbus_tcp": "adapters.modbus.adapter:ModbusAdapter",
     "modbus_rtu": "adapters.modbus.adapter:ModbusAdapter",
     "modbus_rtu_tcp": "adapters.modbus.adapter:ModbusAdapter",
-    "modbus_probe": "adapters.modbus.probe:ModbusProbe",
     "mqtt": "adapters.mqtt.adapter:MqttAdapter",
     "mqtt_out": "adapters.mqtt.outward:MqttOutward",
     "opcua": "adapters.opcua.limit:OpcUaLimitAdapter",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import adapters
 from adapters.listening import ListeningProbe
+from adapters.modbus.probe import ModbusProbe
 from adapters.reading import Probe
 from cem.config.modbus_models import ModbusConnection
 from cem.config.models import Device, Virtual
@@ -23,8 +24,7 @@ def probe_for(devices: Sequence[Device], clock: Clock) -> Probe:
     """
     connection = devices[0].connection
     if isinstance(connection, ModbusConnection):
-        probe: Probe = adapters.create("modbus_probe", connection, devices, clock)
-        return probe
+        return ModbusProbe(connection, devices, clock)
     if isinstance(connection, Virtual):
         raise DeviceMisconfigured(f"{devices[0].id} is worked out from other devices; ask those")
     kind = "opcua_devices" if connection.kind == "opcua" else connection.kind
