@@ -5,6 +5,8 @@ them at each moment. Run with ``-s`` to see for each how long the zone was excee
 messages it took.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from adapters.simulated.personality import ODD as PERSONALITIES
@@ -85,6 +87,24 @@ def test_l16_when_the_controller_dies_each_falls_back_or_was_known_not_to(name):
         assert most_a <= RATING_A
         assert site.judge.tripped == {}
     assert (reserved is not None) == (name in {"accepts and ignores", "drops on resume"})
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+def test_a_simulated_station_switches_its_contactors_by_number_phases(version):
+    site = TightSite(Personality(), version=version, rotation=KNOWN_WIRING)
+    point, hold = site.plant.points[f"{ODD}/1"], site.sessions[ODD].keeper.holds[1]
+    point.evse = hold.evse = replace(point.evse, phase_switching=True)
+    site.run(10)
+    site.plug(ODD, ODD_CAR)
+    site.run(20)
+    assert sum(a > 1 for a in point.own_current_a) == 3
+    for amps in (0.0, 0.0, 10.0):
+        for _ in range(8):
+            site.control.step = lambda a=amps: site.apply(site.t_s, {f"{ODD}/1": a}, {f"{ODD}/1": 1})
+            site.run(1)
+    site.run(10)
+    assert sum(a > 1 for a in point.own_current_a) == 1
+    assert next(iter(site.sessions[ODD].evse_states(site.t_s))).phases_in_force == 1
 
 
 def test_a_station_as_the_book_says_needs_few_messages():
