@@ -1,5 +1,6 @@
 """Ask Modbus devices now, for the tools of an installer; the controller itself polls by ``ModbusAdapter``."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Self
 
@@ -41,6 +42,7 @@ class ModbusProbe:
 
     async def __aexit__(self, *_: object) -> None:
         self._link.close()
+        await asyncio.sleep(0)  # the socket closes in the loop's next turn, and a tool's loop may have no other
 
     async def read(self, device_id: str) -> Reading:
         """Read it once; an error is in the reading."""
