@@ -27,7 +27,7 @@ class Wire:
     def __init__(self):
         self.at_cloud, self.at_station = asyncio.Queue(), asyncio.Queue()
         self.cloud = self.station = None
-        self.counter = itertools.count(1)
+        self.counter = itertools.count(10_000)  # of one length: what is drawn depends on it
         self.transaction = None
 
     async def serve_cloud(self, socket):
