@@ -86,7 +86,8 @@ def test_l16_when_the_controller_dies_each_falls_back_or_was_known_not_to(name):
     if reserved is None:
         assert most_a <= RATING_A
         assert site.judge.tripped == {}
-    assert (reserved is not None) == (name in {"accepts and ignores", "drops on resume"})
+    # one whose transaction ended before its schedule could be asked for is not proven, and counts with its maximum
+    assert (reserved is not None) == (name in {"accepts and ignores", "drops on resume", "0 W means stop"}), reserved
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])
