@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from adapters.simulated.ev import EvType
 from adapters.simulated.plant import Plant
+from cem.core.cycle import RECONNECT_S
 from cem.core.engine import EngineMemory, Plan
 from cem.core.headroom import EXCESS_A
 from cem.core.limits import Limit, LimitKind
@@ -93,6 +94,7 @@ class AnySite(RuleBasedStateMachine):
         self.load_a = {"site": [0.0] * 3, "left": [0.0] * 3}
         self.outside_s = -1e9
         self.steps = 0
+        self.restarted_s = -1e9
         self.deaf_a = dict.fromkeys(DEAF, 0.0)
         for name in NAMES:  # busy from the start
             self.car_comes(name, 3, 32.0)
@@ -123,6 +125,8 @@ class AnySite(RuleBasedStateMachine):
             if not self.obeys(name) and drawn_a > max(self.deaf_a[name], self.loop.setpoint_a(name)) + 0.1:
                 self.outside_s = self.plant.t_s  # that it stays up is a load like any other
             self.deaf_a[name] = drawn_a
+        if self.plant.t_s - self.restarted_s <= RECONNECT_S + REACTION_S + self.report_s:
+            self.outside_s = self.plant.t_s  # what stations held before is not told from other load yet
         over = [
             (zone.zone_id, phase, amps)
             for zone in self.loop.plan.site.zones
@@ -183,6 +187,8 @@ class AnySite(RuleBasedStateMachine):
     @rule(zone=st.sampled_from(["site", "left"]), phase=st.integers(0, 2), amps=st.sampled_from([0.0, 5.0, 10.0, 20.0]))
     def load_steps(self, zone, phase, amps):
         amps = min(amps, WORST_OWN_A[zone])
+        if amps > self.load_a[zone][phase] and not all(station.online for station in self.loop.stations.values()):
+            return  # its expiry alone holds a station whose line is down; whether that is in time is the site file's sum
         if amps > self.load_a[zone][phase]:
             self.outside_s = self.plant.t_s
         self.load_a[zone][phase] = amps
@@ -232,6 +238,7 @@ class AnySite(RuleBasedStateMachine):
     @rule()
     def controller_starts_anew(self):
         """What stations may still hold is known from before, nothing else."""
+        self.restarted_s = self.plant.t_s
         self.loop.memory = EngineMemory.none(self.loop.plan, self.loop.memory.setpoint_a, self.plant.t_s)
 
     @invariant()
@@ -254,7 +261,7 @@ SETTINGS = settings(
 def test_any_site():
     """Over 5,000 steps of the machine, and many times as many control cycles."""
     STEPS.clear()
-    run_state_machine_as_test(AnySite, settings=settings(SETTINGS, max_examples=120, derandomize=True))
+    run_state_machine_as_test(AnySite, settings=settings(SETTINGS, max_examples=112, derandomize=True))
     print(dict(STEPS))
     assert STEPS["steps"] >= 5000
     assert STEPS["cycles"] >= 2 * STEPS["steps"]
