@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 import struct
+import time
 
 import trustme
 import uvloop
@@ -52,6 +53,7 @@ def over_tls(caplog, protocol):
         raw = socket.create_connection(("127.0.0.1", port))
         with dialing.wrap_socket(raw, server_hostname="127.0.0.1") as cut:
             cut.sendall(b"a word")
+            time.sleep(0.2)  # a reset drops what was not read yet
             cut.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def run():

@@ -47,7 +47,7 @@ async def test_l1_a_killed_controller_comes_back_to_its_limits_its_stations_and_
         assert max(amps for c in (a, b) for _, amps in c.live(killed_s)) <= 9.0
         assert a.allowed_a + b.allowed_a <= 15.0
         assert (a.connections, b.connections) == (2, 2)
-        assert [e["online"] for e in (await controller.site())["evses"].values()] == [True, True]
+        await controller.sees(lambda p: [e["online"] for e in p["evses"].values()] == [True, True])
 
         sessions = await controller.sessions()
         assert sorted((s["station_id"], s["open"]) for s in sessions) == [("A", True), ("B", True)]
