@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cem.errors import CemError
+from cem.store.files import reading
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit (
@@ -116,11 +116,5 @@ def entries(path: Path, limit: int) -> list[dict[str, Any]]:
 
 
 def _read(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        try:
-            return connection.execute(query, values).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CemError(f"{path}: the audit cannot be read: {error}") from error
+    with reading(path, "the audit") as connection:
+        return connection.execute(query, values).fetchall()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cem.csms.records import SignedValue
-from cem.errors import CemError
+from cem.store.files import reading
 from cem.store.sessions import Session
 
 SCHEMA = """
@@ -87,7 +87,7 @@ def drop_orphans(connection: sqlite3.Connection) -> None:
 
 
 def read_details(path: Path, sessions: Sequence[Session]) -> dict[str, Details]:
-    """By session id, from the file on a connection of its own: any thread may call it.
+    """By session id, from the file; any thread may call it.
 
     Raises:
         CemError: The file cannot be read.
@@ -96,25 +96,17 @@ def read_details(path: Path, sessions: Sequence[Session]) -> dict[str, Details]:
     by_transaction = {
         (session.station_id, session.transaction_id): session.session_id for session in reversed(sessions)
     }
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        try:
-            for session_id, since, until, energy_wh in connection.execute(
-                "SELECT session_id, from_utc, until_utc, energy_wh FROM session_interval ORDER BY session_id, slot"
-            ):
-                if session_id in found:
-                    interval = {"from_utc": since, "until_utc": until, "energy_wh": energy_wh}
-                    found[session_id].intervals.append(interval)
-            for session_id, at, text in connection.execute(
-                "SELECT session_id, at, text FROM signed_value ORDER BY rowid"
-            ):
-                if session_id in found:
-                    found[session_id].signed_values.append({"timestamp": at, "sampled_value": json.loads(text)})
-            _deliveries(connection, by_transaction, found)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CemError(f"{path}: sessions cannot be read: {error}") from error
+    with reading(path, "sessions") as connection:
+        for session_id, since, until, energy_wh in connection.execute(
+            "SELECT session_id, from_utc, until_utc, energy_wh FROM session_interval ORDER BY session_id, slot"
+        ):
+            if session_id in found:
+                interval = {"from_utc": since, "until_utc": until, "energy_wh": energy_wh}
+                found[session_id].intervals.append(interval)
+        for session_id, at, text in connection.execute("SELECT session_id, at, text FROM signed_value ORDER BY rowid"):
+            if session_id in found:
+                found[session_id].signed_values.append({"timestamp": at, "sampled_value": json.loads(text)})
+        _deliveries(connection, by_transaction, found)
     return found
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -100,6 +101,34 @@ def open_database(path: Path, schema: str, synchronous: Synchronous, *, thorough
         raise
     if is_new:
         sync_directory(path.parent)  # SQLite syncs the file, not its name in a new folder
+    return connection
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[sqlite3.Connection]:
+    """Opens one file beside its writer, also on a read-only disk: a connection of its own, so any thread may use it.
+
+    Args:
+        path: The file.
+        what: What is looked for in it, for people.
+
+    Raises:
+        CemError: It cannot be read.
+    """
+    try:
+        with contextlib.closing(_open_read_only(path)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise CemError(f"{path}: {what} cannot be read: {error}") from error
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:  # a read-only disk: the journal beside it cannot be opened
+        connection.close()
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     return connection
 
 

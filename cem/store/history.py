@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cem.errors import CemError
 from cem.ports import Event
-from cem.store.files import is_corrupt, is_full, open_database, quarantine, scrub
+from cem.store.files import is_corrupt, is_full, open_database, quarantine, reading, scrub
 from cem.store.forget import forget_in_events
 from cem.store.rollups import Phases, Rollup
 from cem.store.rows import event_from_row, transaction
@@ -186,17 +186,14 @@ def _three(values: Phases) -> tuple[float | None, float | None, float | None]:
 
 
 def read_rollups(path: Path, since: datetime, until: datetime) -> Iterable[Rollup]:
-    """One-minute figures from the file, oldest first, on a connection of their own: any thread may call it."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-    try:
+    """One-minute figures from the file, oldest first; any thread may call it."""
+    with reading(path, "the history") as connection:
         rows = connection.execute(
             "SELECT r.minute, s.text, b.text, mean_l1, mean_l2, mean_l3, max_l1, max_l2, max_l3, granted_l1, "
             "granted_l2, granted_l3, limit_l1, limit_l2, limit_l3 FROM rollup r JOIN name s ON s.id = r.subject "
             "LEFT JOIN name b ON b.id = r.binding WHERE r.minute >= ? AND r.minute < ? ORDER BY r.minute, s.text",
             (int(since.timestamp()) // 60, int(until.timestamp()) // 60),
         ).fetchall()
-    finally:
-        connection.close()
     for minute, subject, binding, *tenths in rows:
         kind, _, name = subject.partition(":")
         amps = [None if v is None else v / 10 for v in tenths]

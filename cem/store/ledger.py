@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cem.errors import CemError
-from cem.store.files import is_corrupt, is_full, open_database, quarantine, scrub, sync_directory
+from cem.store.files import is_corrupt, is_full, open_database, quarantine, reading, scrub, sync_directory
 from cem.store.queue import salvage
 from cem.store.rows import (
     SCHEMA,
@@ -24,7 +24,6 @@ from cem.store.rows import (
     contents_after,
     drop_oldest,
     load,
-    load_read_only,
     transaction,
 )
 
@@ -88,8 +87,8 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             self._note_failure(error)
             self._close_quietly()
-            with contextlib.suppress(sqlite3.Error):
-                self.contents = load_read_only(self._path, self.contents.ids_below)
+            with contextlib.suppress(CemError), reading(self._path, "the ledger") as connection:
+                self.contents = load(connection, self.contents.ids_below)
         else:
             self._loaded = True
 

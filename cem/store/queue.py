@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from cem.csms.records import IdMap, JournalEntry, JournalMark
 from cem.errors import CemError
+from cem.store.files import reading
 
 QUEUE_SCHEMA = """
 CREATE TABLE IF NOT EXISTS journal (
@@ -68,7 +69,7 @@ def apply_queue_record(connection: sqlite3.Connection, record: JournalEntry | Jo
 def read_journal(
     path: Path, *, waiting_only: bool = False, station_id: str | None = None, limit: int = -1
 ) -> tuple[JournalEntry, ...]:
-    """Messages in the order of each queue, on a connection of their own: any thread may call it.
+    """Messages in the order of each queue, from the file; any thread may call it.
 
     Args:
         path: The ledger.
@@ -92,24 +93,8 @@ def read_id_maps(path: Path) -> tuple[IdMap, ...]:
 
 
 def _rows(path: Path, query: str, values: tuple[Any, ...]) -> list[Any]:
-    try:
-        connection = _open_read_only(path)
-        try:
-            return connection.execute(query, values).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CemError(f"{path}: the queue cannot be read: {error}") from error
-
-
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error:  # a read-only disk: the journal beside it cannot be opened
-        connection.close()
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    return connection
+    with reading(path, "the queue") as connection:
+        return connection.execute(query, values).fetchall()
 
 
 def _entry(row: tuple[Any, ...]) -> JournalEntry:

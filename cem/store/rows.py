@@ -13,6 +13,7 @@ from cem.csms.records import IdMap, JournalEntry, JournalMark, Kept, Noted, Sign
 from cem.errors import CemError
 from cem.ports import Event, Grant, Record, Registration, SessionUpdate
 from cem.store import audit, details, tokens
+from cem.store.files import reading
 from cem.store.queue import QUEUE_SCHEMA, apply_queue_record
 from cem.store.sessions import Session, fold
 
@@ -180,15 +181,6 @@ def load(connection: sqlite3.Connection, ids_below: int) -> Contents:
     )
 
 
-def load_read_only(path: Path, ids_below: int) -> Contents:
-    """What a file on a read-only disk says; ``immutable`` because its journal cannot be opened there."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    try:
-        return load(connection, ids_below)
-    finally:
-        connection.close()
-
-
 def session_from_row(row: Sequence[Any]) -> Session:
     """A row of ``SESSION_COLUMNS`` as a record."""
     values = dict(zip(SESSION_COLUMNS, row, strict=True))
@@ -199,35 +191,26 @@ def session_from_row(row: Sequence[Any]) -> Session:
 
 
 def read_sessions(path: Path, *, limit: int, only_open: bool, evse_id: str | None) -> tuple[Session, ...]:
-    """Sessions from the file, latest first, on a connection of their own: any thread may call it.
+    """Sessions from the file, latest first; any thread may call it.
 
     Raises:
         CemError: The file cannot be read.
     """
     where = [w for w, wanted in (("open = 1", only_open), ("evse_id = ?", evse_id is not None)) if wanted]
     query = _SELECT_SESSION + (f"WHERE {' AND '.join(where)} " if where else "") + "ORDER BY updated_utc DESC LIMIT ?"
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        try:
-            rows = connection.execute(query, (*([evse_id] if evse_id is not None else []), limit)).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CemError(f"{path}: sessions cannot be read: {error}") from error
+    with reading(path, "sessions") as connection:
+        rows = connection.execute(query, (*([evse_id] if evse_id is not None else []), limit)).fetchall()
     return tuple(session_from_row(row) for row in rows)
 
 
 def read_audit(path: Path, limit: int) -> tuple[Event, ...]:
     """The latest events of consequence, oldest first; none where the file cannot be read."""
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
+        with reading(path, "the audit") as connection:
             rows = connection.execute(
                 "SELECT at_utc, at_s, code, subject, text, data FROM audit ORDER BY rowid DESC LIMIT ?", (limit,)
             ).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error:
+    except CemError:
         return ()
     return tuple(event_from_row(row) for row in reversed(rows))
 

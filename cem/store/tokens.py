@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cem.csms.records import TokenGone, TokenKnown
-from cem.errors import CemError
+from cem.store.files import reading
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS token (
@@ -26,19 +26,13 @@ def apply_token(connection: sqlite3.Connection, record: TokenKnown | TokenGone) 
 
 
 def read_tokens(path: Path) -> tuple[TokenKnown, ...]:
-    """All of them, on a connection of its own.
+    """All of them.
 
     Raises:
         CemError: The file cannot be read.
     """
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        try:
-            rows = connection.execute("SELECT * FROM token").fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CemError(f"{path}: the tokens cannot be read: {error}") from error
+    with reading(path, "the tokens") as connection:
+        rows = connection.execute("SELECT * FROM token").fetchall()
     return tuple(
         TokenKnown(
             key,

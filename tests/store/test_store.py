@@ -283,6 +283,14 @@ asyncio.run(main())
 """
 
 
+def run_within_its_rights(program, directory):
+    command = [sys.executable, "-c", program, str(directory)]
+    if os.geteuid() == 0:  # root writes anywhere unless it gives that up
+        gone = "-dac_override,-fowner"
+        command = ["setpriv", "--bounding-set", gone, "--inh-caps", gone, *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+
 async def test_l6_read_only_directory_refuses_records_and_goes_on(tmp_path):
     directory = tmp_path / "var"
     store = Store(directory)
@@ -291,24 +299,42 @@ async def test_l6_read_only_directory_refuses_records_and_goes_on(tmp_path):
     for path in directory.iterdir():
         path.chmod(0o400)
     directory.chmod(0o500)
-    command = [sys.executable, "-c", READ_ONLY, str(directory)]
-    if os.geteuid() == 0:  # root writes anywhere unless it gives that up
-        command = [
-            "setpriv",
-            "--bounding-set",
-            "-dac_override,-fowner",
-            "--inh-caps",
-            "-dac_override,-fowner",
-            *command,
-        ]
     # The store sets its own directory to 0700, so the files' rights alone are what refuses here.
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    result = run_within_its_rights(READ_ONLY, directory)
     lines = result.stdout.splitlines()
     assert lines[0] == "['CS1']", "what is on record is still read"
     assert lines[1].startswith("refused:")
     assert lines[2].startswith("no id:")
     assert lines[3] == "1"
     assert result.stderr.count("history is not written") <= 1
+
+
+READERS = """
+import sys
+from pathlib import Path
+from cem.store import audit, details, peek, queue, rows, tokens
+
+ledger = Path(sys.argv[1]) / "ledger.db"
+(session,) = rows.read_sessions(ledger, limit=9, only_open=False, evse_id=None)
+assert session.session_id in details.read_details(ledger, [session])
+assert len(rows.read_audit(ledger, 9)) == len(audit.entries(ledger, 9)) == audit.verify(ledger).entries == 1
+assert peek.kept_states(ledger, ["key"]) == {"key": 7}
+assert queue.read_journal(ledger) == tokens.read_tokens(ledger) == ()
+"""
+
+
+async def test_l6_everything_on_record_is_read_on_a_read_only_disk(tmp_path):
+    directory = tmp_path / "var"
+    store = Store(directory)
+    store.save_state("key", 7)
+    await store.commit([update("start", 0.0)])
+    await store.audit(Event(T0, 1.0, "code", "subject", "text"))
+    store.close()
+    directory.chmod(0o500)
+    try:
+        run_within_its_rights(READERS, directory)
+    finally:
+        directory.chmod(0o700)
 
 
 FULL = """
