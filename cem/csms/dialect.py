@@ -136,8 +136,6 @@ class Dialect(Protocol):
     bad_format: str
     rules: Rules
     """Of charging profiles."""
-    holdable: frozenset[str]
-    """Station's actions that are journaled for the cloud while it is away."""
 
     def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
         """What a station's CALL says; ``None`` where control does not care. Never raises."""
@@ -159,12 +157,8 @@ class Dialect(Protocol):
         ...
 
     def ask_composite(self, evse: int) -> Ask: ...
-    def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
-        """The limits in a composite schedule, A per phase; ``None`` where it does not tell."""
-        ...
-
     def composite_steps(self, result: Mapping[str, Any]) -> Sequence[tuple[float, float]]:
-        """The same with when each begins, in s; empty where it does not tell."""
+        """When each limit of a composite schedule begins, in s, and that limit, A per phase; empty where it does not tell."""
         ...
 
     def ask_capabilities(self) -> Ask:

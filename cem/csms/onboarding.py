@@ -177,14 +177,16 @@ class Onboarding:
 
     def _composite(self, dialect: Dialect, evse: int, answer: Frame | None, now: Now) -> None:
         """Without a list of profiles: a composite schedule above what we set shows that there is another."""
-        told = None if answer is None or answer.kind is not Kind.RESULT else dialect.composite_told(answer.payload)
-        if told is None or self.verified is False:
+        if answer is None or answer.kind is not Kind.RESULT or self.verified is False:
+            return
+        told = [limit for _, limit in dialect.composite_steps(answer.payload)]
+        if not told:
             return
         charging = self._picture.transactions.at(evse) is not None
         most_a = max(
             self._keeper.holds[evse].in_force_a(now.s, charging=charging), self._keeper.holds[evse].evse.fallback_a
         )
-        if max(told, default=0.0) <= most_a + SLACK_A:
+        if max(told) <= most_a + SLACK_A:
             self.verified = True
         else:
             self._remain(f"a composite schedule of {max(told):g} A at EVSE {evse} where {most_a:g} A are set")

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from cem.csms.dialect import (
-    LIVE_PROFILE_ID,
     SAFE_PROFILE_ID,
     Ask,
     Live,
@@ -18,10 +17,11 @@ from cem.csms.dialect import (
 from cem.csms.facts import Booted, Fact, MeterTold, StatusTold, TokenAsked, TransactionTold
 from cem.csms.faults import of_status
 from cem.csms.ladder import Purpose
-from cem.csms.metering import instant, items, number
+from cem.csms.metering import instant, number
 from cem.csms.moment import ocpp_time
 from cem.csms.parsing import LONGEST_COMPOSITE_S, criterion, member, whole, words
-from cem.csms.profile_reading import RULES_16, tenths
+from cem.csms.profile_reading import RULES_16
+from cem.csms.profile_writing import LOOK_S, live_id, live_schedule, period_of, safe_schedule, steps_told
 from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
 
 _WORDS = {
@@ -36,57 +36,12 @@ _EMPTY = {
 }  # fmt: skip
 
 
-ALWAYS = "2020-01-01T00:00:00Z"
-"""The beginning of what has no end: before any clock of a station."""
-LOOK_S = 86_400
-"""How far a station's composite schedule is looked at."""
-
-
-def steps_told(schedule: Any) -> Sequence[tuple[float, float]]:
-    """When each limit of a composite schedule begins, and that limit in A; empty in another unit."""
-    if member(schedule, "chargingRateUnit") != "A":
-        return []
-    told = [
-        (number(p.get("startPeriod")), number(p.get("limit")))
-        for p in items(member(schedule, "chargingSchedulePeriod"))
-    ]
-    return [(start_s, limit) for start_s, limit in told if start_s is not None and limit is not None]
-
-
-def limits_told(schedule: Any) -> Sequence[float] | None:
-    """The limits of a composite schedule in A; ``None`` in another unit, or where there are none."""
-    return [limit for _, limit in steps_told(schedule)] or None
-
-
-def live_schedule(live: Live) -> dict[str, Any]:
-    """The schedule of a live limit, as all versions write it."""
-    period: dict[str, Any] = {"startPeriod": 0, "limit": tenths(live.amount)}
-    if live.phases is not None:
-        period["numberPhases"] = live.phases
-    begins = {} if live.rung.relative else {"startSchedule": ocpp_time(live.start)}
-    return {
-        "duration": live.life_s, **begins, "chargingRateUnit": live.rung.unit, "chargingSchedulePeriod": [period]
-    }  # fmt: skip
-
-
-def live_id(live: Live) -> int:
-    """Its profile's id: where it takes the place of our default it is the same profile (2.x K01.FR.06)."""
-    return (SAFE_PROFILE_ID if live.rung.replaces_default else LIVE_PROFILE_ID) + live.evse
-
-
-def period_of(step: Step) -> dict[str, Any]:
-    """One period of a composite schedule as it is written up to 2.0.1; three phases go without saying."""
-    period: dict[str, Any] = {"startPeriod": step.start_s, "limit": tenths(step.limit[0])}
-    return period if step.phases == 3 else {**period, "numberPhases": step.phases}
-
-
 class V16:
     """OCPP 1.6J messages."""
 
     version = "1.6"
     bad_format = "FormationViolation"
     rules = RULES_16
-    holdable = frozenset({"StartTransaction", "StopTransaction", "MeterValues"})
 
     def read(self, action: str, payload: Mapping[str, Any]) -> Fact | None:
         match action:
@@ -161,9 +116,6 @@ class V16:
     def ask_composite(self, evse: int) -> Ask:
         return "GetCompositeSchedule", {"connectorId": evse, "duration": LOOK_S, "chargingRateUnit": "A"}
 
-    def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
-        return limits_told(result.get("chargingSchedule"))
-
     def composite_steps(self, result: Mapping[str, Any]) -> Sequence[tuple[float, float]]:
         return steps_told(result.get("chargingSchedule"))
 
@@ -187,16 +139,10 @@ class V16:
     def safe_default(
         self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
     ) -> Ask:
-        period = [{"startPeriod": 0, "limit": tenths(amount), **({"numberPhases": 1} if unit == "W" else {})}]
-        schedule = {"chargingRateUnit": unit, "chargingSchedulePeriod": period}
-        if maximum:
-            body = self._profile(
-                SAFE_PROFILE_ID + evse, Purpose.STATION_MAX, 0, "Absolute", {**schedule, "startSchedule": ALWAYS}
-            )
-            return "SetChargingProfile", {"connectorId": 0, "csChargingProfiles": body}
-        kind, begins = ("Absolute", {"startSchedule": ALWAYS}) if absolute else ("Relative", {})
-        body = self._profile(SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, kind, {**schedule, **begins})
-        return "SetChargingProfile", {"connectorId": evse, "csChargingProfiles": body}
+        purpose = Purpose.STATION_MAX if maximum else Purpose.TX_DEFAULT
+        kind = "Absolute" if maximum or absolute else "Relative"
+        body = self._profile(SAFE_PROFILE_ID + evse, purpose, 0, kind, safe_schedule(amount, unit, kind))
+        return "SetChargingProfile", {"connectorId": 0 if maximum else evse, "csChargingProfiles": body}
 
     def live_limit(self, live: Live) -> Ask:
         rung = live.rung

@@ -35,8 +35,8 @@ from cem.csms.moment import ocpp_time
 from cem.csms.needs import read_needs
 from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
 from cem.csms.profile_reading import RULES_21, RULES_201, chosen, tenths
+from cem.csms.profile_writing import LOOK_S, live_id, live_schedule, period_of, safe_schedule, steps_told
 from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
-from cem.csms.v16 import ALWAYS, LOOK_S, limits_told, live_id, live_schedule, period_of, steps_told
 
 _WORDS = {
     Purpose.TX: "TxProfile",
@@ -58,7 +58,6 @@ class V2:
     """OCPP 2.0.1 or 2.1 messages."""
 
     bad_format = "FormatViolation"
-    holdable = frozenset({"TransactionEvent"})
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -182,9 +181,6 @@ class V2:
     def ask_composite(self, evse: int) -> Ask:
         return "GetCompositeSchedule", {"evseId": evse, "duration": LOOK_S, "chargingRateUnit": "A"}
 
-    def composite_told(self, result: Mapping[str, Any]) -> Sequence[float] | None:
-        return limits_told(result.get("schedule"))
-
     def composite_steps(self, result: Mapping[str, Any]) -> Sequence[tuple[float, float]]:
         return steps_told(result.get("schedule"))
 
@@ -208,15 +204,10 @@ class V2:
     def safe_default(
         self, evse: int, amount: float, *, unit: str = "A", maximum: bool = False, absolute: bool = False
     ) -> Ask:
-        period = [{"startPeriod": 0, "limit": tenths(amount), **({"numberPhases": 1} if unit == "W" else {})}]
-        schedule = {"chargingRateUnit": unit, "chargingSchedulePeriod": period}
-        if maximum:  # K01.FR.38: never relative
-            since = {**schedule, "startSchedule": ALWAYS}
-            ask = self._ask(0, SAFE_PROFILE_ID + evse, Purpose.STATION_MAX, 0, "Absolute", since)
-        else:
-            kind, begins = ("Absolute", {"startSchedule": ALWAYS}) if absolute else ("Relative", {})
-            ask = self._ask(evse, SAFE_PROFILE_ID + evse, Purpose.TX_DEFAULT, 0, kind, {**schedule, **begins})
-        return "SetChargingProfile", ask
+        where, purpose = (0, Purpose.STATION_MAX) if maximum else (evse, Purpose.TX_DEFAULT)
+        kind = "Absolute" if maximum or absolute else "Relative"  # K01.FR.38: a maximum is never relative
+        schedule = safe_schedule(amount, unit, kind)
+        return "SetChargingProfile", self._ask(where, SAFE_PROFILE_ID + evse, purpose, 0, kind, schedule)
 
     def live_limit(self, live: Live) -> Ask:
         rung = live.rung
