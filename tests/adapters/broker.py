@@ -1,13 +1,12 @@
 """Debian's mosquitto on a free port of 127.0.0.1, as a process that can be killed, restarted and frozen."""
 
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+from tests import needs
 
 
 def free_port() -> int:
@@ -33,7 +32,7 @@ class Broker:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [needs.mosquitto(), "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         for _ in range(200):
             try:

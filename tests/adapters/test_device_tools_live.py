@@ -8,11 +8,9 @@ import paho.mqtt.client as paho
 import pytest
 
 from adapters.opcua.pki import own_identity
-from tests.adapters.broker import MOSQUITTO, Broker
+from tests.adapters.broker import Broker
 from tests.adapters.opcua_secure_server import URI, SecureServer
 from tests.adapters.test_device_tools import cem, site_file
-
-mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (make system)")
 
 
 class Plug:
@@ -76,7 +74,6 @@ def plug(tmp_path):
     broker.kill()
 
 
-@mosquitto
 def test_a_device_on_a_broker_is_listed_read_watched_and_tested(tmp_path, plug):
     file = site_file(tmp_path, box(plug.broker.port))
     (row,) = json.loads(cem("device", "list", file, "--json").stdout)
@@ -96,7 +93,6 @@ def test_a_device_on_a_broker_is_listed_read_watched_and_tested(tmp_path, plug):
     assert tested.exit_code == 0
 
 
-@mosquitto
 def test_a_device_that_nobody_hears_is_not_usable(tmp_path, plug, monkeypatch):
     monkeypatch.setattr("adapters.listening.LONGEST_WAIT_S", 0.5)
     silent = box(plug.broker.port, values={"total_power_w": {"topic": "box/nothing"}}, poll_s=0.1)
@@ -111,7 +107,6 @@ def test_a_device_that_nobody_hears_is_not_usable(tmp_path, plug, monkeypatch):
     plug.broker.start()
 
 
-@mosquitto
 def test_a_command_by_mqtt_is_confirmed_by_what_the_device_says(tmp_path, plug):
     file = site_file(tmp_path, box(plug.broker.port))
     asked = cem("device", "write", file, "box", "current_a", "10")

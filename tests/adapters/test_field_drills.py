@@ -21,7 +21,7 @@ import trustme
 import adapters
 from adapters.opcua.pki import own_identity
 from cem.config.models import Device
-from tests.adapters.broker import MOSQUITTO, Broker, free_port
+from tests.adapters.broker import Broker, free_port
 from tests.adapters.field import CLOCK, fresh, running, until
 from tests.adapters.modbus_server import ServerProcess
 from tests.adapters.modbus_server import device as modbus_device
@@ -179,8 +179,6 @@ class OpcUa:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", [ModbusTcp, ModbusRtu, Mqtt, OpcUa], ids=lambda kind: kind.__name__)
 async def test_drills_refused_killed_frozen(kind, tmp_path, caplog, record_property):
-    if kind is Mqtt and MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed (make system)")
     peer = await asyncio.to_thread(kind, tmp_path)
     device = Device.model_validate({"id": "meter", "poll_s": 0.2, **peer.device})
     name = "opcua_devices" if device.connection.kind == "opcua" else device.connection.kind

@@ -21,11 +21,9 @@ import adapters
 from adapters.mqtt import MqttAdapter
 from cem.config.models import Device
 from cem.errors import DeviceMisconfigured, DeviceRefused, DeviceUnavailable
-from tests.adapters.broker import MOSQUITTO, Broker, free_port
+from tests.adapters.broker import Broker, free_port
 from tests.adapters.fault_proxy import FaultProxy
 from tests.adapters.field import CLOCK, fresh, running, until
-
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (make system)")
 
 JSON_METER = {
     "power_l1_w": {"topic": "house/em", "path": "em.p.0"},

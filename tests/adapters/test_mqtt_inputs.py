@@ -14,10 +14,8 @@ import adapters
 from cem.config.contact_models import ContactSection
 from cem.config.models import Device
 from cem.errors import AdapterError, DeviceMisconfigured
-from tests.adapters.broker import MOSQUITTO, Broker
+from tests.adapters.broker import Broker
 from tests.adapters.field import CLOCK, running, until
-
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (make system)")
 
 RECIPES = Path(__file__).parents[2] / "adapters" / "mqtt" / "recipes.md"
 PAYLOADS = yaml.safe_load((Path(__file__).parent / "mqtt_payloads.yaml").read_text())

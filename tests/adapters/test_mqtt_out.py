@@ -6,6 +6,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 
+import jinja2
 import paho.mqtt.client as paho
 import pytest
 
@@ -15,11 +16,9 @@ from cem.config.mqtt_models import MqttOut
 from cem.core.site import Evse, Mode, Protection, Site, Zone
 from cem.core.wish import Wish
 from cem.wishes import Wishes
-from tests.adapters.broker import MOSQUITTO, Broker
+from tests.adapters.broker import Broker
 from tests.adapters.field import CLOCK, running, until
 from tests.fakes import MemoryStore
-
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (make system)")
 
 SITE = Site(
     "Yard",
@@ -299,7 +298,6 @@ async def test_home_assistant_finds_site_and_evses_and_loses_what_is_gone(broker
             assert mode["options"] == ["fast", "min_surplus", "surplus", "off"]
             assert target["platform"] == "number"
             # the templates as Home Assistant would fill them in
-            jinja2 = pytest.importorskip("jinja2")
             environment = jinja2.Environment()
             environment.filters["to_json"] = json.dumps
             fill = {"utcnow": lambda: datetime.now(UTC), "value_json": heard.last("cem/evse/A/1")}

@@ -6,6 +6,7 @@ import stat
 import time
 
 import pytest
+import trustme
 from cryptography import x509
 
 import adapters
@@ -223,7 +224,6 @@ async def test_a_write_to_a_frozen_server_ends_in_time_and_nothing_is_sent_once_
 
 def test_a_ca_in_the_trust_list_vouches_for_its_servers(tmp_path):
     """Not for others, and not with a certificate that is no CA."""
-    trustme = pytest.importorskip("trustme")
     from adapters.opcua.pki import check_trusted
 
     ca, other = trustme.CA(), trustme.CA()

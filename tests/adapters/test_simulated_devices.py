@@ -16,12 +16,13 @@ from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 from adapters.simulated.ev import EvType
 from adapters.simulated.household import Sky
 from adapters.simulated.modbus_devices import ModbusDevice
-from adapters.simulated.mqtt_meter import Broker, MqttMeter, find_mosquitto
+from adapters.simulated.mqtt_meter import Broker, MqttMeter
 from adapters.simulated.opcua_dso import NAMESPACE, DsoServer, port_of
 from adapters.simulated.plant import Plant
 from adapters.simulated.registers import SUNSPEC_BASE, sdm630, sunspec_inverter, sunspec_meter
 from cem.config.models import MqttValue
 from cem.core.units import PerPhase
+from tests import needs
 from tests.adapters.test_simulated_plant import make_site
 
 
@@ -148,8 +149,8 @@ async def test_registers_follow_the_plant_and_a_cut_meter_is_gone_until_it_retur
         client.close()
 
 
-@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto (make system installs it)")
 async def test_the_household_meter_publishes_json_and_plain_numbers():
+    needs.mosquitto()
     broker = Broker(free_port())
     topics = {
         "power_l1_w": MqttValue(topic="house/meter", path="power.l1"),

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from adapters.simulated.cloud import Cloud
-from adapters.simulated.mqtt_meter import find_mosquitto
 from adapters.simulated.plant import Plant
 from adapters.simulated.reactions import Reactions
 from adapters.simulated.site import SimulatedSite
@@ -21,6 +20,7 @@ from adapters.simulated.story import Step, Story, demo_story
 from adapters.simulated.truth import HEADER, Judge, external_a
 from cem.config.loader import load_site_file
 from cem.core.units import PerPhase
+from tests import needs
 from tests.adapters.test_simulated_plant import make_site
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,6 @@ zones:
 devices:
   - {id: meter, role: grid_meter, model: sunspec_meter, connection: {kind: modbus_tcp, host: 127.0.0.1, port: PORT}}
 """
-
-needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto (make system installs it)")
 
 
 def demo_environment(folder: Path) -> dict[str, str]:
@@ -55,6 +53,7 @@ def demo_environment(folder: Path) -> dict[str, str]:
 @asynccontextmanager
 async def lived(tmp_path, *, csms=True, **options):
     """The demo's site with a friendly CSMS in the controller's place, alive until the block ends."""
+    needs.mosquitto()
     environ = demo_environment(tmp_path)
     loaded = load_site_file(DEMO, environ={**os.environ, **environ})
     events = []
@@ -81,7 +80,6 @@ async def lived(tmp_path, *, csms=True, **options):
         await controller.stop()
 
 
-@needs_mosquitto
 async def test_the_site_serves_every_device_tells_the_truth_and_can_be_cut(tmp_path):
     car = Step(0.1, "plug", {"evse": "garage-1/1", "token": "T", "phases": 3, "max_a": 32, "settle_s": 1.0})
     async with lived(tmp_path, story=Story((car,)), seed=4) as (simulated, controller, events):

@@ -14,9 +14,10 @@ from pathlib import Path
 import paho.mqtt.client as paho
 
 import adapters
+from adapters.simulated.mqtt_meter import find_mosquitto
 from cem.clock import SystemClock
 from cem.config.models import Device
-from tests.adapters.broker import MOSQUITTO, free_port
+from tests.adapters.broker import free_port
 
 DEVICES = 500
 PER_S = 2
@@ -26,7 +27,7 @@ PATHS = {f"{name}_l{n}_{unit}": f"em.{name}.{n - 1}" for name, unit in (("power"
 
 
 def available() -> bool:
-    return MOSQUITTO is not None
+    return find_mosquitto() is not None
 
 
 async def peer() -> None:
@@ -38,7 +39,7 @@ async def peer() -> None:
         Path(config.name).chmod(0o644)
         libc = ctypes.CDLL("libc.so.6")
         broker = subprocess.Popen(
-            [MOSQUITTO, "-c", config.name],
+            [find_mosquitto(), "-c", config.name],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # PR_SET_PDEATHSIG: it dies with us, however we die

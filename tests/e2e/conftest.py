@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.broker import MOSQUITTO, Broker
+from tests.adapters.broker import Broker
 from tests.adapters.dso_server import DsoProcess
 from tests.e2e.controller import Controller
 from tests.e2e.demo_run import DemoProcess
@@ -57,8 +57,6 @@ def dso(dso_process: DsoProcess) -> DsoProcess:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    if MOSQUITTO is None:
-        pytest.skip("needs mosquitto (make system installs it)")
     process = Broker(tmp_path)
     yield process
     process.kill()

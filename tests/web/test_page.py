@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests import needs
 from tests.web.conftest import make_view
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: install Debian's chromium, or set CHROMIUM"
-)
-
 
 @pytest.fixture(scope="module")
 def browser():
+    if not CHROMIUM.exists():
+        needs.missing(f"no browser at {CHROMIUM}: install Debian's chromium, or set CHROMIUM")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield opened
