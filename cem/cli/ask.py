@@ -88,7 +88,7 @@ def why(
 
 def events(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:
     """Show what happened, latest first."""
-    found = get(url, "/api/v1/events", limit)["events"]
+    found = get(url, "/api/v1/events", limit=limit)["events"]
     if json_output:
         print_json(found)
         return
@@ -100,7 +100,7 @@ def events(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = Fals
 
 def sessions_list(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson = False) -> None:
     """Show charging sessions, latest first."""
-    found = get(url, "/api/v1/sessions", limit)["sessions"]
+    found = get(url, "/api/v1/sessions", limit=limit)["sessions"]
     if json_output:
         print_json(found)
         return
@@ -119,40 +119,48 @@ def sessions_list(url: Url = DEFAULT_URL, limit: Count = 30, json_output: AsJson
     Console(highlight=False).print(table)
 
 
-def get(url: str, path: str, limit: int | None = None) -> Any:
+def get(url: str, path: str, *, timeout_s: float = TIMEOUT_S, **params: object) -> Any:
+    """What the controller says there; parameters that are ``None`` are left out."""
+    return _told(url, send("GET", url, path, timeout_s=timeout_s, params=params))
+
+
+def post(url: str, path: str, body: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S, **params: object) -> Any:
+    """Asks the controller to do something; gives what it says."""
+    return _told(url, send("POST", url, path, body, timeout_s=timeout_s, params=params))
+
+
+def send(
+    method: str,
+    url: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    params: Mapping[str, Any] | None = None,
+) -> httpx.Response:
+    """One request to a controller, and whatever it answers.
+
+    Raises:
+        CemError: Nobody answers.
+    """
+    given = {name: value for name, value in (params or {}).items() if value is not None}
     try:
-        params = None if limit is None else {"limit": limit}
-        response = httpx.get(url.rstrip("/") + path, params=params, timeout=TIMEOUT_S)
+        return httpx.request(method, url.rstrip("/") + path, params=given, json=body, timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CemError(
             f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
         ) from error
+
+
+def _told(url: str, response: httpx.Response) -> Any:
     try:
         body = response.json()
     except ValueError as error:
         raise CemError(f"{url} answers, but not as a controller does (HTTP {response.status_code})") from error
-    if response.status_code != httpx.codes.OK:
+    if not response.is_success:
         detail = body.get("detail") if isinstance(body, dict) else None
         raise CemError(f"the controller at {url} answered HTTP {response.status_code}: {detail or 'no reason given'}")
     return body
-
-
-def post(url: str, path: str, body: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Any:
-    """Asks the controller to do something; gives what it says."""
-    try:
-        response = httpx.post(url.rstrip("/") + path, json=body, timeout=timeout_s)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CemError(
-            f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
-        ) from error
-    try:
-        told = response.json()
-    except ValueError as error:
-        raise CemError(f"{url} answers, but not as a controller does (HTTP {response.status_code})") from error
-    if not response.is_success:
-        detail = told.get("detail") if isinstance(told, dict) else None
-        raise CemError(f"the controller at {url} answered HTTP {response.status_code}: {detail or 'no reason given'}")
-    return told
 
 
 def print_json(body: object) -> None:

@@ -1,17 +1,16 @@
 """``cem queue``: what upstream CSMSs have not heard yet, from a running controller."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cem.cli.ask import DEFAULT_URL, AsJson, Url
-from cem.errors import CemError
+from cem.cli.ask import DEFAULT_URL, AsJson, Url, get, post
 
+PATH = "/api/v1/queue"
 TIMEOUT_S = 60.0
 Station = Annotated[str | None, typer.Option("--station", help="Only this station's messages.")]
 Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=500_000, help="At most this many.")]
@@ -21,7 +20,7 @@ def queue_list(
     url: Url = DEFAULT_URL, station: Station = None, limit: Count = 100, json_output: AsJson = False
 ) -> None:
     """Show what upstream CSMSs have not heard yet, in the order in which they will."""
-    found = _ask("GET", url, "", {"limit": limit, "station": station})
+    found = get(url, PATH, timeout_s=TIMEOUT_S, limit=limit, station=station)
     if json_output:
         print(json.dumps(found, indent=2))
         return
@@ -49,39 +48,15 @@ def queue_list(
 
 def queue_retry(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
     """Tell again what an upstream CSMS has refused."""
-    told = _ask("POST", url, "/retry", {})
+    told = post(url, f"{PATH}/retry", {}, timeout_s=TIMEOUT_S)
     print(json.dumps(told) if json_output else "what was refused is told again")
 
 
 def queue_export(url: Url = DEFAULT_URL, station: Station = None, json_output: AsJson = False) -> None:
     """Print the waiting messages themselves, one OCPP frame a line; they name who charges."""
-    found = _ask("POST", url, "/export", {"station": station})
+    found = post(url, f"{PATH}/export", {}, timeout_s=TIMEOUT_S, station=station)
     if json_output:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for entry in found["queue"]:
         print(" ".join(entry["text"].splitlines()))
-
-
-def _ask(method: str, url: str, path: str, params: dict[str, Any]) -> Any:
-    given = {key: value for key, value in params.items() if value is not None}
-    try:
-        response = httpx.request(
-            method,
-            f"{url.rstrip('/')}/api/v1/queue{path}",
-            params=given,
-            headers={"Content-Type": "application/json"},
-            timeout=TIMEOUT_S,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CemError(
-            f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
-        ) from error
-    try:
-        body = response.json()
-    except ValueError as error:
-        raise CemError(f"{url} answers, but not as a controller does (HTTP {response.status_code})") from error
-    if not response.is_success:
-        detail = body.get("detail") if isinstance(body, dict) else None
-        raise CemError(f"the controller at {url} answered HTTP {response.status_code}: {detail or 'no reason given'}")
-    return body

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from cem.cli.ask import DEFAULT_URL, TIMEOUT_S, AsJson, Url
+from cem.cli.ask import DEFAULT_URL, AsJson, Url, send
 from cem.errors import CemError
 
 
@@ -29,12 +29,7 @@ def wish(
     body: dict[str, Any] = {"mode": mode, "target_kwh": target_kwh}
     if by is not None:
         body["departure"] = departure(by, datetime.now(UTC).astimezone()).isoformat()
-    try:
-        answer = httpx.post(f"{url.rstrip('/')}/api/v1/evses/{evse}/wish", json=body, timeout=TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CemError(
-            f"no controller answers at {url} ({error}); is it running? Give its web.host and web.port by --url or CEM_URL"
-        ) from error
+    answer = send("POST", url, f"/api/v1/evses/{evse}/wish", body)
     try:
         told = answer.json()
     except ValueError:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cem.errors import CemError
-from cem.web.wish import foreign
+from cem.web.permission import permitted
 
 ForgetToken = Callable[[str, bool, bool], Mapping[str, Any]]
 """Forgets a token (the token, keep it on the local list, signed values too); blocks for seconds, from any thread."""
@@ -29,11 +29,9 @@ def make_privacy_router(forget: ForgetToken | None) -> APIRouter:
 
     @router.post("/api/v1/privacy/forget", tags=["records"], summary="Forget a tag everywhere")
     def post_forget(request: Request, asked: Asked) -> dict[str, Any]:
-        problem = "the site file does not allow it: web.allow_control" if forget is None else foreign(request.headers)
-        if forget is None or problem is not None:
-            raise HTTPException(403, problem)
+        do = permitted(forget, request)
         try:
-            return dict(forget(asked.tag, asked.keep_local_tag, asked.signed_too))
+            return dict(do(asked.tag, asked.keep_local_tag, asked.signed_too))
         except (CemError, TimeoutError) as error:
             raise HTTPException(503, str(error) or "it took too long; ask again") from error
 

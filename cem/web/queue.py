@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
 import orjson
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from cem.ports import JournalEntry
-from cem.web.wish import foreign
+from cem.web.permission import permitted
 
 MOST = 500_000
 _KEYS = (
@@ -50,7 +50,7 @@ def make_queue_router(read: ReadQueue, retry: Callable[[], object] | None) -> AP
 
     @router.post("/api/v1/queue/export", tags=["records"], summary="The waiting messages themselves")
     def post_export(request: Request, limit: Limit = MOST, station: Station = None) -> Response:
-        _allowed(request)
+        permitted(retry, request)
         rows = read(limit, station_id=station)
         return _json({"queue": [{**_row(e), "transaction_id": e.local_id, "text": e.text} for e in rows]})
 
@@ -58,16 +58,8 @@ def make_queue_router(read: ReadQueue, retry: Callable[[], object] | None) -> AP
         "/api/v1/queue/retry", status_code=202, tags=["records"], summary="Another try for what a CSMS has refused"
     )
     def post_retry(request: Request) -> dict[str, Any]:
-        _allowed(request)()
+        permitted(retry, request)()
         return {"accepted": True}
-
-    def _allowed(request: Request) -> Callable[[], object]:
-        if retry is None:
-            raise HTTPException(403, "the site file does not allow it: web.allow_control")
-        problem = foreign(request.headers)
-        if problem is not None:
-            raise HTTPException(403, problem)
-        return retry
 
     return router
 

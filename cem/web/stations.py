@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cem.errors import CemError
-from cem.web.wish import foreign
+from cem.web.permission import permitted
 
 
 class StationCommands(Protocol):
@@ -35,11 +35,9 @@ def make_stations_router(commands: StationCommands | None) -> APIRouter:
     router = APIRouter()
 
     def _do(request: Request, what: Callable[[StationCommands], Mapping[str, Any]]) -> dict[str, Any]:
-        problem = "the site file does not allow it: web.allow_control" if commands is None else foreign(request.headers)
-        if commands is None or problem is not None:
-            raise HTTPException(403, problem)
+        allowed = permitted(commands, request)
         try:
-            return dict(what(commands))
+            return dict(what(allowed))
         except (CemError, TimeoutError) as error:
             raise HTTPException(409, str(error) or "it took too long") from error
 

@@ -1,28 +1,20 @@
-"""``POST /api/v1/evses/{station}/{evse}/wish``: a mode, a target, a time.
+"""``POST /api/v1/evses/{station}/{evse}/wish``: a mode, a target, a time."""
 
-The API has no login, so pages of other origins must not be able to send one: only JSON is taken, which a foreign page
-may not send unasked, a request that names its origin must come from the page's own, and the controller must be named
-as no stranger can name it.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from cem.core.site import Mode
 from cem.core.wish import Wish
+from cem.web.permission import permitted
 
 HandIn = Callable[[str, Wish], bool]
 """Takes a wish for an EVSE; ``False`` where it cannot be taken now. Thread-safe, never blocks."""
 
 MOST_BYTES = 4096
-
-_LOCAL_ENDS = (".local", ".lan", ".internal", ".home.arpa")
 
 
 class WishBody(BaseModel):
@@ -59,30 +51,6 @@ class WishBody(BaseModel):
         return Wish(None if self.mode is None else Mode(self.mode), target_wh, departure)
 
 
-def foreign(headers: Mapping[str, str]) -> str | None:
-    """Why a request may have been sent by somebody else's page; ``None`` where it was not."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return "send JSON with Content-Type: application/json"
-    if not _here(headers.get("host", "")):
-        return "name the controller by its address, not by a public name"
-    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        return "sent from a page of another origin"
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-        return "sent from a page of another origin"
-    return None
-
-
-def _here(host: str) -> bool:
-    """A name that no stranger can point at this machine (DNS rebinding): an address, or one of the local network."""
-    name = (urlsplit(f"//{host}").hostname or "").lower()
-    try:
-        ip_address(name)
-    except ValueError:
-        return bool(name) and ("." not in name or name.endswith(_LOCAL_ENDS))
-    return True
-
-
 def make_wish_router(hand_in: HandIn | None, known: Callable[[str], bool]) -> APIRouter:
     """The route.
 
@@ -102,11 +70,7 @@ def make_wish_router(hand_in: HandIn | None, known: Callable[[str], bool]) -> AP
         },
     )
     async def post_wish(station: str, evse: str, request: Request) -> dict[str, Any]:
-        if hand_in is None:
-            raise HTTPException(403, "the site file does not allow it: web.allow_control")
-        problem = foreign(request.headers)
-        if problem is not None:
-            raise HTTPException(403, problem)
+        take = permitted(hand_in, request)
         evse_id = f"{station}/{evse}"
         if not known(evse_id):
             raise HTTPException(404, f"there is no EVSE {evse_id} at this site")
@@ -122,7 +86,7 @@ def make_wish_router(hand_in: HandIn | None, known: Callable[[str], bool]) -> AP
             raise HTTPException(422, told) from error
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        if not hand_in(evse_id, wish):
+        if not take(evse_id, wish):
             raise HTTPException(503, "too many wishes wait for the next cycle; try again in a second")
         return {"evse": evse_id, "accepted": True}
 
