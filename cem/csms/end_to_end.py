@@ -8,13 +8,13 @@ cloud's instead of taking the minimum.)
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-from cem.csms.dialect import SAFE_PROFILE_ID, Dialect
+from cem.csms.dialect import SAFE_PROFILE_ID, Ask, Dialect
 from cem.csms.frames import Frame, Kind, call, error, result, with_value
 from cem.csms.ids import Ids
 from cem.csms.keeper import Keeper
-from cem.csms.lane import Lane, Priority, Waiting
+from cem.csms.lane import Done, Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.parsing import member, whole
 from cem.csms.profiles import PRIORITY, TX, TX_DEFAULT, Profile, Refusal
@@ -23,7 +23,6 @@ from cem.csms.smart_charging import SmartCharging
 RESERVED = range(SAFE_PROFILE_ID, SAFE_PROFILE_ID + 200_000)
 """Ids of our own profiles at the station."""
 ANSWER_S = 25.0
-_PROFILE_KEYS = {"1.6": "csChargingProfiles"}
 
 
 class EndToEnd:
@@ -62,7 +61,7 @@ class EndToEnd:
 
     def text(self, frame: Frame, dialect: Dialect, ids: Ids) -> str:
         """A profile for the station: as the cloud wrote it, but for a mapped transaction id (1.6)."""
-        key = _PROFILE_KEYS.get(dialect.version, "chargingProfile")
+        key = dialect.rules.set_key
         raw = frame.payload.get(key)
         named = member(raw, "transactionId")
         if named is None or not isinstance(raw, dict) or ids.local_id(str(named)) == str(named):
@@ -89,7 +88,7 @@ class EndToEnd:
             reply(result(frame.message_id, {"status": "Accepted" if cleared else "Unknown"}))
             return
 
-        def done(profile_id: int, answer: Frame | None) -> None:
+        def done(profile_id: int, answer: Frame | None, _now: Now) -> None:
             nonlocal cleared, silent
             waiting.discard(profile_id)
             if answer is not None and answer.kind is Kind.RESULT:  # Unknown: it has lost it by itself
@@ -106,9 +105,9 @@ class EndToEnd:
                     reply(error(frame.message_id, "GenericError", "station is silent"))
 
         for profile_id in sorted(waiting):
-            self._ask(dialect.clear_profile(profile_id), lambda answer, _now, i=profile_id: done(i, answer))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self._ask(dialect.clear_profile(profile_id), partial(done, profile_id))
 
-    def _ask(self, ask: tuple[str, Any], done: Callable[[Frame | None, Now], None]) -> None:
+    def _ask(self, ask: Ask, done: Done) -> None:
         message_id = self._new_id()
         self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.TELEMETRY, ANSWER_S, done))
 

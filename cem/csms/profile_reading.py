@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from cem.csms.metering import instant, items, number
-from cem.csms.parsing import member, whole, words
+from cem.csms.parsing import LONGEST_COMPOSITE_S, member, whole, words
 from cem.csms.profiles import (
     DAY_US,
     EXTERNAL,
@@ -21,6 +21,7 @@ from cem.csms.profiles import (
     SECOND_US,
     TX,
     TX_DEFAULT,
+    CompositeAsked,
     Period,
     Profile,
     Rate,
@@ -46,6 +47,7 @@ class Rules:
 
     Attributes:
         id_key: The name of a profile's id.
+        set_key: The member of SetChargingProfile that carries the profile.
         purposes: Ours by the version's words.
         kinds: That exist.
         strict: The rules of 2.x, that a station refuses by; a 1.6 station makes the best of it.
@@ -53,15 +55,21 @@ class Rules:
     """
 
     id_key: str
+    set_key: str
     purposes: Mapping[str, str]
     kinds: frozenset[str]
     strict: bool = True
     modes: bool = False
 
+    def purpose(self, told: Any) -> str | None:
+        """Of a criterion; ``None`` where there is none, and what no profile has where the word is not known."""
+        return None if told is None else self.purposes.get(str(told), "unknown")
+
 
 _KINDS = frozenset({"Absolute", "Recurring", "Relative"})
 RULES_16 = Rules(
     "chargingProfileId",
+    "csChargingProfiles",
     {"ChargePointMaxProfile": MAX, "TxDefaultProfile": TX_DEFAULT, "TxProfile": TX},
     _KINDS,
     strict=False,
@@ -72,9 +80,10 @@ _PURPOSES = {
     "TxProfile": TX,
     "ChargingStationExternalConstraints": EXTERNAL,
 }
-RULES_201 = Rules("id", _PURPOSES, _KINDS)
+RULES_201 = Rules("id", "chargingProfile", _PURPOSES, _KINDS)
 RULES_21 = Rules(
     "id",
+    "chargingProfile",
     {**_PURPOSES, "PriorityCharging": PRIORITY, "LocalGeneration": GENERATION},
     _KINDS | {"Dynamic"},
     modes=True,
@@ -94,18 +103,20 @@ def tenths(rate: float) -> float:
     return math.floor(rate * 10 + 1e-6) / 10
 
 
-def read_profile(raw: Any, evse: int, rules: Rules, received: datetime) -> Profile | Refusal:
+def read_profile(raw: Any, evse: int | None, rules: Rules, received: datetime) -> Profile | Refusal:
     """One charging profile.
 
     Args:
         raw: As it came.
-        evse: Where it is to be set.
+        evse: Where it is to be set; ``None`` where that is not said.
         rules: Of the version.
         received: UTC.
 
     Returns:
         The profile, or why no station could hold it.
     """
+    if evse is None:
+        return Refusal("MissingParam", "it does not say where")
     try:
         return _profile(raw, evse, rules, to_us(received))
     except _Unfit as unfit:
@@ -271,6 +282,17 @@ def updated(period: Period, raw: Any) -> Period | None:
         period.discharge if discharge is None else discharge,
         period.sleep,
     )
+
+
+def read_composite(payload: Mapping[str, Any], evse_key: str) -> CompositeAsked | Refusal:
+    """GetCompositeSchedule, or why nobody could answer it."""
+    evse, duration = whole(payload.get(evse_key)), whole(payload.get("duration"))
+    unit = str(payload.get("chargingRateUnit", "A"))
+    if evse is None or duration is None or duration <= 0:
+        return Refusal("MissingParam", "it needs an EVSE and a duration")
+    if unit not in {"A", "W"}:
+        return Refusal("UnsupportedRateUnit", "the unit must be A or W")  # K08.FR.07
+    return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), unit)
 
 
 def chosen(told: Any) -> int | None:

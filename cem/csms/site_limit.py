@@ -14,7 +14,6 @@ from cem.csms.dialect import Ask, Dialect
 from cem.csms.metering import items
 from cem.csms.moment import Now
 from cem.csms.parsing import whole
-from cem.csms.profile_reading import read_profile
 from cem.csms.profile_records import from_record, to_record
 from cem.csms.profile_store import LEAD_US, ProfileStore
 from cem.csms.profiles import MAX, SECOND_US, Profile, Rate, Refusal, to_us
@@ -62,11 +61,6 @@ class SiteLimit:
         self._built = built
         self._store = ProfileStore({}, nominal_v, lambda _evse: None)
 
-    @property
-    def profiles(self) -> Sequence[Profile]:
-        """All that are set."""
-        return self._store.find()
-
     def restore(self, kept: Any, now: Now) -> None:
         """Takes over what was kept over a restart."""
         read = [from_record(item, self._dialect.rules) for item in items(kept)]
@@ -88,10 +82,7 @@ class SiteLimit:
 
     def set(self, payload: Mapping[str, Any], now: Now) -> Refusal | None:
         """SetChargingProfile."""
-        where = self._dialect.set_profile(payload)
-        if where is None:
-            return Refusal("MissingParam", "it does not say where")
-        profile = read_profile(where[1], where[0], self._dialect.rules, now.utc)
+        profile = self._dialect.set_profile(payload, now.utc)
         if isinstance(profile, Refusal):
             return profile
         if profile.purpose != MAX:
@@ -120,12 +111,10 @@ class SiteLimit:
     def composite(self, payload: Mapping[str, Any], others: Sequence[OtherLimit], now: Now) -> dict[str, Any]:
         """GetCompositeSchedule: the lower of what is set here and what others, and the fuse, leave."""
         asked = self._dialect.composite_asked(payload)
-        if asked is None:
-            return self._dialect.profile_status(Refusal("MissingParam", "it needs an EVSE and a duration"))
+        if isinstance(asked, Refusal):
+            return self._dialect.profile_status(asked)
         if asked.evse != 0:
             return self._dialect.profile_status(Refusal("UnknownEvse", "the site as a whole is EVSE 0"))
-        if asked.unit not in {"A", "W"}:
-            return self._dialect.profile_status(Refusal("UnsupportedRateUnit", "the unit must be A or W"))
         start = now.utc.replace(microsecond=0)
         begin = to_us(start)
         stretches = composite(

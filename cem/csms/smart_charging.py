@@ -15,7 +15,7 @@ from cem.core.site import Evse
 from cem.csms.actions import Action, Persist
 from cem.csms.authorization import token_hash
 from cem.csms.composite import plus, whole_steps
-from cem.csms.dialect import Ask, Dialect, ProfilesAsked
+from cem.csms.dialect import Ask, Dialect
 from cem.csms.facts import ScheduleChosen
 from cem.csms.frames import Frame, Kind, result
 from cem.csms.ids import Ids
@@ -185,7 +185,7 @@ class SmartCharging:
             case "GetCompositeSchedule":
                 payload = self._composite(dialect.composite_asked(frame.payload), dialect, now)
             case "GetChargingProfiles" if (query := dialect.profiles_asked(frame.payload)) is not None:
-                found = self._find(query)
+                found = self.profiles.find(query.selects)
                 payload = {"status": "Accepted" if found else "NoProfiles"}
                 told = dialect.report_profiles(query, found)
             case "UpdateDynamicSchedule" if dialect.rules.modes:
@@ -202,10 +202,7 @@ class SmartCharging:
 
     def read(self, payload: Mapping[str, Any], dialect: Dialect, ids: Ids, now: Now) -> Profile | Refusal:
         """The profile of a SetChargingProfile, with the transaction as the station knows it."""
-        where = dialect.set_profile(payload)
-        if where is None:
-            return Refusal("MissingParam", "it does not say where")
-        profile = read_profile(where[1], where[0], dialect.rules, now.utc)
+        profile = dialect.set_profile(payload, now.utc)
         if isinstance(profile, Profile) and profile.transaction_id is not None:
             profile = replace(profile, transaction_id=ids.local_id(profile.transaction_id))
         return profile
@@ -224,9 +221,6 @@ class SmartCharging:
             self.profiles.clear(Clear(profile_id=number))
         if len(self.profiles) < before:
             self._keep()
-
-    def _find(self, query: ProfilesAsked) -> list[Profile]:
-        return self.profiles.find(query.selects)
 
     def _update(self, payload: Mapping[str, Any], now: Now) -> Refusal | None:
         profile_id = whole(payload.get("chargingProfileId"))
@@ -295,14 +289,12 @@ class SmartCharging:
 
     # -- the truth --------------------------------------------------------------------------------------------------
 
-    def _composite(self, asked: CompositeAsked | None, dialect: Dialect, now: Now) -> dict[str, Any]:
+    def _composite(self, asked: CompositeAsked | Refusal, dialect: Dialect, now: Now) -> dict[str, Any]:
         """The lower of the cloud's own and ours; of the station as a whole: the sum over its EVSEs."""
-        if asked is None:
-            return dialect.profile_status(Refusal("MissingParam", "it needs an EVSE and a duration"))
+        if isinstance(asked, Refusal):
+            return dialect.profile_status(asked)
         if asked.evse != 0 and asked.evse not in self._evses:
             return dialect.profile_status(Refusal("UnknownEvse", "there is no such EVSE"))  # K08.FR.05
-        if asked.unit not in {"A", "W"}:
-            return dialect.profile_status(Refusal("UnsupportedRateUnit", "the unit must be A or W"))  # K08.FR.07
         start = now.utc.replace(microsecond=0)
         each = [self._steps(number, asked, start) for number in ([asked.evse] if asked.evse else self._evses)]
         return dialect.composite(asked, start, each[0] if len(each) == 1 else _sum(each, asked.unit))

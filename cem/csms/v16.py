@@ -19,8 +19,8 @@ from cem.csms.faults import of_status
 from cem.csms.ladder import Purpose
 from cem.csms.metering import instant, number
 from cem.csms.moment import ocpp_time
-from cem.csms.parsing import LONGEST_COMPOSITE_S, criterion, member, whole, words
-from cem.csms.profile_reading import RULES_16
+from cem.csms.parsing import criterion, member, whole, words
+from cem.csms.profile_reading import RULES_16, read_composite, read_profile
 from cem.csms.profile_writing import LOOK_S, live_id, live_schedule, period_of, safe_schedule, steps_told
 from cem.csms.profiles import Clear, CompositeAsked, Profile, Refusal, Step
 
@@ -201,27 +201,22 @@ class V16:
     def ask_boot(self) -> Ask:
         return "TriggerMessage", {"requestedMessage": "BootNotification"}
 
-    def set_profile(self, payload: Mapping[str, Any]) -> tuple[int, Any] | None:
-        evse = whole(payload.get("connectorId"))
-        return None if evse is None else (evse, payload.get("csChargingProfiles"))
+    def set_profile(self, payload: Mapping[str, Any], received: datetime) -> Profile | Refusal:
+        return read_profile(payload.get(self.rules.set_key), whole(payload.get("connectorId")), self.rules, received)
 
     def profile_status(self, refusal: Refusal | None) -> dict[str, Any]:
         return {"status": "Accepted" if refusal is None else "Rejected"}
 
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
-        purpose = payload.get("chargingProfilePurpose")
         return Clear(
             profile_id=criterion(payload, "id"),
             evse=criterion(payload, "connectorId"),
-            purpose=None if purpose is None else RULES_16.purposes.get(str(purpose), "unknown"),
+            purpose=self.rules.purpose(payload.get("chargingProfilePurpose")),
             stack_level=criterion(payload, "stackLevel"),
         )
 
-    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None:
-        evse, duration = whole(payload.get("connectorId")), whole(payload.get("duration"))
-        if evse is None or duration is None or duration <= 0:
-            return None
-        return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), str(payload.get("chargingRateUnit", "A")))
+    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | Refusal:
+        return read_composite(payload, "connectorId")
 
     def composite(self, asked: CompositeAsked, start: datetime, steps: Sequence[Step]) -> dict[str, Any]:
         return {

@@ -33,8 +33,8 @@ from cem.csms.ladder import Purpose
 from cem.csms.metering import instant, items
 from cem.csms.moment import ocpp_time
 from cem.csms.needs import read_needs
-from cem.csms.parsing import LONGEST_COMPOSITE_S, NOTHING, criterion, member, whole, words
-from cem.csms.profile_reading import RULES_21, RULES_201, chosen, tenths
+from cem.csms.parsing import NOTHING, criterion, member, whole, words
+from cem.csms.profile_reading import RULES_21, RULES_201, chosen, read_composite, read_profile, tenths
 from cem.csms.profile_writing import LOOK_S, live_id, live_schedule, period_of, safe_schedule, steps_told
 from cem.csms.profiles import EXTERNAL, Clear, CompositeAsked, Profile, Refusal, Step
 
@@ -281,9 +281,8 @@ class V2:
     def ask_boot(self) -> Ask:
         return "TriggerMessage", {"requestedMessage": "BootNotification"}
 
-    def set_profile(self, payload: Mapping[str, Any]) -> tuple[int, Any] | None:
-        evse = whole(payload.get("evseId"))
-        return None if evse is None else (evse, payload.get("chargingProfile"))
+    def set_profile(self, payload: Mapping[str, Any], received: datetime) -> Profile | Refusal:
+        return read_profile(payload.get(self.rules.set_key), whole(payload.get("evseId")), self.rules, received)
 
     def profile_status(self, refusal: Refusal | None) -> dict[str, Any]:
         if refusal is None:
@@ -292,19 +291,15 @@ class V2:
 
     def clear_profiles(self, payload: Mapping[str, Any]) -> Clear:
         criteria = payload.get("chargingProfileCriteria")
-        purpose = member(criteria, "chargingProfilePurpose")
         return Clear(
             profile_id=criterion(payload, "chargingProfileId"),
             evse=criterion(criteria, "evseId"),
-            purpose=None if purpose is None else self.rules.purposes.get(str(purpose), "unknown"),
+            purpose=self.rules.purpose(member(criteria, "chargingProfilePurpose")),
             stack_level=criterion(criteria, "stackLevel"),
         )
 
-    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | None:
-        evse, duration = whole(payload.get("evseId")), whole(payload.get("duration"))
-        if evse is None or duration is None or duration <= 0:
-            return None
-        return CompositeAsked(evse, min(duration, LONGEST_COMPOSITE_S), str(payload.get("chargingRateUnit", "A")))
+    def composite_asked(self, payload: Mapping[str, Any]) -> CompositeAsked | Refusal:
+        return read_composite(payload, "evseId")
 
     def composite(self, asked: CompositeAsked, start: datetime, steps: Sequence[Step]) -> dict[str, Any]:
         return {
@@ -322,14 +317,13 @@ class V2:
         request, criteria = whole(payload.get("requestId")), payload.get("chargingProfile")
         if request is None:
             return None
-        purpose = member(criteria, "chargingProfilePurpose")
         listed, sources = member(criteria, "chargingProfileId"), member(criteria, "chargingLimitSource")
         ids = tuple(NOTHING if (i := whole(one)) is None else i for one in listed) if isinstance(listed, list) else ()
         return ProfilesAsked(
             request,
             criterion(payload, "evseId"),
             ids,
-            None if purpose is None else self.rules.purposes.get(str(purpose), "unknown"),
+            self.rules.purpose(member(criteria, "chargingProfilePurpose")),
             criterion(criteria, "stackLevel"),
             tuple(str(source) for source in sources) if isinstance(sources, list) else (),
         )
