@@ -7,11 +7,11 @@ from pathlib import Path
 
 from adapters.ocpp.tls import upstream_context
 from adapters.ocpp.upstream import UpstreamLink
+from cem.config.channels import built_most
 from cem.config.csms_models import OwnIdentity, Upstream
 from cem.core.limits import LimitSignal
 from cem.core.site import Site
 from cem.core.state import Measurement
-from cem.core.units import HIGHEST_V
 from cem.csms.actions import Action, Emit, Persist, SendUp
 from cem.csms.actions import News as Woken
 from cem.csms.moment import Now
@@ -71,10 +71,10 @@ class OwnIdentityAdapter:
         self._picture = picture
         self._folder = folder
         rating_a = site.root.protection.rating_a
-        self._most = {"A": rating_a, "W": rating_a * site.phases * HIGHEST_V}
-        built = [OtherLimit("EMS", "fuse", rating_a, "A")]
+        self._most = built_most(site.root, site)
+        built = [OtherLimit("EMS", rating_a, "A")]
         if site.root.import_limit_w is not None:
-            built.append(OtherLimit("EMS", "contract", site.root.import_limit_w, "W"))
+            built.append(OtherLimit("EMS", site.root.import_limit_w, "W"))
         self._subprotocol = f"ocpp{own.ocpp_version}"
         dialect = DIALECTS[self._subprotocol]()
         self._station = SiteStation(
@@ -183,7 +183,7 @@ class OwnIdentityAdapter:
                 self._link.abort()
 
     async def _carry_out(self) -> None:
-        """In order; what follows a record goes out only once that is on disk (D3)."""
+        """In order; what follows a record goes out only once that is on disk (D3), and nothing once the link is gone."""
         while True:
             written = True
             for action in await self._batches.get():
@@ -201,8 +201,6 @@ class OwnIdentityAdapter:
                     case Woken():
                         self._written_s = self._clock.monotonic_s()
                         self._news()
-                    case _:
-                        pass  # the connection is gone
 
     def _tell(self, code: str, text: str) -> None:
         now = self._now()

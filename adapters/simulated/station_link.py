@@ -255,7 +255,7 @@ class StationLink:
                 item.on_answer(answer)
 
     async def _call_unawaited(self, socket: ClientConnection, action: str, payload: dict[str, Any]) -> None:
-        with suppress(Refused, TimeoutError, ConnectionClosed, asyncio.CancelledError):
+        with suppress(Refused, TimeoutError, ConnectionClosed):
             await self._call(socket, action, payload)
 
     async def _call(self, socket: ClientConnection, action: str, payload: dict[str, Any]) -> dict[str, Any]:

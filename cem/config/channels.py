@@ -6,9 +6,15 @@ from cem.config.csms_models import Csms
 from cem.config.models import SiteFile
 from cem.core.grid_channel import Channel
 from cem.core.limits import LimitKind
-from cem.core.site import Site
+from cem.core.site import Site, Zone
 from cem.core.units import HIGHEST_V
 from cem.errors import CemError
+
+
+def built_most(zone: Zone, site: Site) -> dict[str, float]:
+    """The most that a zone's protection lets through, by unit: A on each phase, and W in all at the highest voltage."""
+    rating_a = zone.protection.rating_a
+    return {"A": rating_a, "W": rating_a * site.phases * HIGHEST_V}
 
 
 def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
@@ -17,9 +23,8 @@ def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
     made = []
     for limit in file.external_limits:
         zone = zones[limit.zone or site.root.zone_id]
-        per_phase = limit.unit == "A"
-        rating_a = zone.protection.rating_a
-        failsafe = limit.failsafe_a if per_phase else limit.failsafe_w
+        unit = "A" if limit.unit == "A" else "W"
+        failsafe = limit.failsafe_a if unit == "A" else limit.failsafe_w
         if failsafe is None:
             raise CemError(f"external limit {limit.id} has no failsafe value in {limit.unit}")  # `cem check` refuses it
         made.append(
@@ -27,9 +32,9 @@ def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
                 limit.id,
                 LimitKind(limit.kind),
                 zone.zone_id,
-                "A" if per_phase else "W",
+                unit,
                 failsafe=failsafe,
-                nominal=rating_a if per_phase else rating_a * site.phases * HIGHEST_V,
+                nominal=built_most(zone, site)[unit],
                 failsafe_duration_s=limit.failsafe_duration_s,
                 heartbeat_timeout_s=limit.heartbeat_timeout_s,
                 settle_s=limit.settle_s,
@@ -42,8 +47,7 @@ def channels(file: SiteFile, site: Site) -> tuple[Channel, ...]:
 
 def _identity_channels(csms: Csms, site: Site) -> Iterator[Channel]:
     """Two for each own identity, in A and in W: a profile may come in either, and neither is turned into the other."""
-    rating_a = site.root.protection.rating_a
-    nominal = {"A": rating_a, "W": rating_a * site.phases * HIGHEST_V}
+    nominal = built_most(site.root, site)
     for upstream in csms.upstreams:
         own = upstream.own_identity
         if own is None:
@@ -55,7 +59,7 @@ def _identity_channels(csms: Csms, site: Site) -> Iterator[Channel]:
                 LimitKind(own.kind),
                 site.root.zone_id,
                 unit,
-                failsafe=nominal[unit] if failsafe_a is None else min(failsafe_a, rating_a),
+                failsafe=nominal[unit] if failsafe_a is None else min(failsafe_a, nominal["A"]),
                 nominal=nominal[unit],
                 failsafe_duration_s=own.failsafe_duration_s,
                 heartbeat_timeout_s=own.contact_timeout_s,

@@ -33,13 +33,11 @@ class OtherLimit:
 
     Attributes:
         source: OCPP's word for who: ``SO`` (the grid operator) or ``EMS`` (the site itself).
-        name: Ours.
         value: In ``unit``: A on each phase, or W in all.
         unit: ``A`` or ``W``.
     """
 
     source: str
-    name: str
     value: float
     unit: str
 

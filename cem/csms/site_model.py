@@ -10,6 +10,8 @@ from typing import Any
 
 from cem.csms.metering import items, number
 from cem.csms.parsing import member, words
+from cem.csms.profile_reading import HIGHEST_STACK_LEVEL, MOST_PERIODS
+from cem.csms.profile_store import MOST_PROFILES
 from cem.csms.site_picture import SiteTold, ZoneTold
 
 PAGE = 50
@@ -115,9 +117,9 @@ def variables(settings: Settings, told: SiteTold, identity: str, about: Mapping[
         Variable("SmartChargingCtrlr", "Enabled", "true", "boolean"),
         Variable("SmartChargingCtrlr", "Available", "true", "boolean"),
         Variable("SmartChargingCtrlr", "RateUnit", "A,W", "MemberList"),
-        Variable("SmartChargingCtrlr", "ProfileStackLevel", "99", "integer"),
-        Variable("SmartChargingCtrlr", "PeriodsPerSchedule", "1024", "integer"),
-        Variable("SmartChargingCtrlr", "Entries", "200", "integer", instance="ChargingProfiles"),
+        Variable("SmartChargingCtrlr", "ProfileStackLevel", str(HIGHEST_STACK_LEVEL), "integer"),
+        Variable("SmartChargingCtrlr", "PeriodsPerSchedule", str(MOST_PERIODS), "integer"),
+        Variable("SmartChargingCtrlr", "Entries", str(MOST_PROFILES), "integer", instance="ChargingProfiles"),
         Variable(
             "SmartChargingCtrlr", "LimitChangeSignificance", f"{settings.significance_percent:g}", "decimal",
             unit="Percent", writable=True,
@@ -259,10 +261,10 @@ def keys_16(settings: Settings, told: SiteTold) -> list[dict[str, Any]]:
         ("ClockAlignedDataInterval", f"{settings.meter_s:g}", False),
         ("MeterValueSampleInterval", f"{settings.meter_s:g}", False),
         ("MeterValuesSampledData", "Current.Import,Current.Export", True),
-        ("ChargeProfileMaxStackLevel", "99", True),
+        ("ChargeProfileMaxStackLevel", str(HIGHEST_STACK_LEVEL), True),
         ("ChargingScheduleAllowedChargingRateUnit", "Current,Power", True),
-        ("ChargingScheduleMaxPeriods", "1024", True),
-        ("MaxChargingProfilesInstalled", "200", True),
+        ("ChargingScheduleMaxPeriods", str(MOST_PERIODS), True),
+        ("MaxChargingProfilesInstalled", str(MOST_PROFILES), True),
     ]
     for zone in told.zones:
         for variable in _zone(zone):

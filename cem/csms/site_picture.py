@@ -78,11 +78,11 @@ def _others(plan: Plan, decision: Decision, own: Collection[str]) -> Iterator[Ot
             continue
         source = "SO" if limit.origin is Origin.EXTERNAL else "EMS"
         if limit.value_w is not None:
-            yield OtherLimit(source, limit.source, limit.value_w, "W")
+            yield OtherLimit(source, limit.value_w, "W")
         if limit.value_a is not None:
-            yield OtherLimit(source, limit.source, min(limit.value_a), "A")
+            yield OtherLimit(source, min(limit.value_a), "A")
     if decision.envelopes.health[0] is MeterHealth.LOST:
-        yield OtherLimit("EMS", "fallback", root.fallback_limit_a, "A")
+        yield OtherLimit("EMS", root.fallback_limit_a, "A")
 
 
 def _known(values: Sequence[float]) -> list[float | None]:

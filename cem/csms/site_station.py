@@ -253,7 +253,7 @@ class SiteStation:
                 cleared = self.limit.clear(payload)
                 answer = {"status": "Accepted" if cleared else "Unknown"}
                 if cleared:
-                    self._limited(None)
+                    self._commanded()
             case "GetCompositeSchedule":
                 answer = self.limit.composite(payload, self._told.others, now)
             case "GetChargingProfiles" if (report := self.limit.report(payload)) is not None:
@@ -283,13 +283,17 @@ class SiteStation:
 
     def _limited(self, refused: Refusal | None) -> dict[str, Any]:
         if refused is None:
-            self.commanded = True
-            self._keep()
-            self._out.append(News())
+            self._commanded()
         else:
             text = f"{self.identity}: a limit for the site was refused: {refused.text} ({refused.code})"
             self._out.append(Emit("site_limit_refused", text))
         return self._dialect.profile_status(refused)
+
+    def _commanded(self) -> None:
+        """What it set has changed."""
+        self.commanded = True
+        self._keep()
+        self._out.append(News())
 
     def _trigger(self, payload: Mapping[str, Any], now: Now) -> str:
         """The message is told after the answer: it waits in the lane until then."""

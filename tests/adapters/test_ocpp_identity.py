@@ -126,7 +126,7 @@ async def test_c7_the_composite_schedule_of_the_site_is_the_lower_of_all(version
         steps = [{"start_period": 0, "limit": 40.0}, {"start_period": 100, "limit": 20.0}]
         await csms.call(maximum(version, 0, steps=steps))
         assert await composite() == [40.0, 20.0]
-        own.shows(others=[OtherLimit("SO", "dso", 17250.0, "W")])  # 25 A at 230 V
+        own.shows(others=[OtherLimit("SO", 17250.0, "W")])  # 25 A at 230 V
         await asyncio.sleep(1.2)
         assert await composite() == [25.0, 20.0]
         assert await composite("W") == [17250.0, 13800.0]
@@ -135,15 +135,15 @@ async def test_c7_the_composite_schedule_of_the_site_is_the_lower_of_all(version
 async def test_limits_of_others_are_told_with_their_source_and_only_where_they_matter():
     async with cloud() as operator, own_identity(operator.url, "2.0.1") as own:
         await known(operator)
-        own.shows(others=[OtherLimit("SO", "dso", 20.0, "A"), OtherLimit("EMS", "fallback", 12.0, "A")])
+        own.shows(others=[OtherLimit("SO", 20.0, "A"), OtherLimit("EMS", 12.0, "A")])
         await until(lambda: operator.count("NotifyChargingLimit") == 2)
         found = operator.messages("NotifyChargingLimit")
         assert {m["charging_limit"]["charging_limit_source"] for m in found} == {"SO", "EMS"}
         assert found[0]["charging_schedule"][0]["charging_schedule_period"][0]["limit"] in {20.0, 12.0}
-        own.shows(others=[OtherLimit("SO", "dso", 19.5, "A"), OtherLimit("EMS", "fallback", 12.0, "A")])
+        own.shows(others=[OtherLimit("SO", 19.5, "A"), OtherLimit("EMS", 12.0, "A")])
         await asyncio.sleep(1.5)
         assert operator.count("NotifyChargingLimit") == 2  # by less than LimitChangeSignificance
-        own.shows(others=[OtherLimit("SO", "dso", 8.0, "A")])
+        own.shows(others=[OtherLimit("SO", 8.0, "A")])
         await until(lambda: operator.count("NotifyChargingLimit") == 3)
         await until(lambda: operator.count("ClearedChargingLimit", charging_limit_source="EMS") == 1)
         own.shows(others=[])
@@ -153,7 +153,7 @@ async def test_limits_of_others_are_told_with_their_source_and_only_where_they_m
 async def test_in_1_6_limits_of_others_are_told_by_data_transfer():
     async with cloud() as operator, own_identity(operator.url, "1.6") as own:
         await known(operator)
-        own.shows(others=[OtherLimit("SO", "dso", 20.0, "A")])
+        own.shows(others=[OtherLimit("SO", 20.0, "A")])
         await until(lambda: operator.count("DataTransfer", message_id="NotifyChargingLimit") == 1)
         own.shows(others=[])
         await until(lambda: operator.count("DataTransfer", message_id="ClearedChargingLimit") == 1)
