@@ -5,17 +5,19 @@ One server costs seconds of computing to start, so tests share one and set it by
 
 import asyncio
 import logging
-import signal
-import subprocess
 import sys
 
 from asyncua import Server, ua
 
+from tests.adapters.child import Child
+
 URI = "urn:test:dso"
 
 
-class DsoProcess:
+class DsoProcess(Child):
     """Objects/DSO with ImportLimit (s=Limit), Enabled (i=7) and Heartbeat (s=Beat, ten beats a second).
+
+    Told ``limit NUMBER``, ``bad``, ``enabled 0|1``, ``beat 0|1``.
 
     Args:
         port: 0 for a free one.
@@ -23,31 +25,7 @@ class DsoProcess:
     """
 
     def __init__(self, port: int = 0, *, before: int = 0) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(port), str(before)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.port = int(self._process.stdout.readline())
-
-    def tell(self, command: str) -> None:
-        """``limit NUMBER``, ``bad``, ``enabled 0|1``, ``beat 0|1``; returns when it is done."""
-        self._process.stdin.write(command + "\n")
-        assert self._process.stdout.readline() == "done\n"
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-        self._process.stdin.close()
+        super().__init__("tests.adapters.dso_server", port, before)
 
 
 class _Dso:

@@ -1,14 +1,14 @@
 """A real Modbus TCP server (pymodbus), in the test's loop or as a process of its own that can be stopped and killed."""
 
 import asyncio
-import signal
-import subprocess
 import sys
 from typing import Self
 
 from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+
+from tests.adapters.child import Child
 
 
 def device(unit_id: int, images: dict[int, list[int]]) -> SimDevice:
@@ -44,25 +44,11 @@ class Server:
         return list(await self._server.async_getValues(unit_id, 3, address, count))
 
 
-class ServerProcess:
+class ServerProcess(Child):
     """The same in a process of its own: one device, unit 1, one image."""
 
     def __init__(self, address: int, words: list[int], port: int = 0) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(port), str(address), *map(str, words)], stdout=subprocess.PIPE, text=True
-        )
-        self.port = int(self._process.stdout.readline())
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+        super().__init__("tests.adapters.modbus_server", port, address, *words)
 
 
 async def _main() -> None:

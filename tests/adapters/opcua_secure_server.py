@@ -7,8 +7,6 @@ whoever shows the user certificate. Client applications are trusted when their c
 
 import asyncio
 import logging
-import signal
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,11 +19,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.adapters.child import Child
+
 URI = "urn:test:meter"
 
 
-class SecureServer:
-    """The process.
+class SecureServer(Child):
+    """The process: told ``l1 KW``, ``bad``, ``life 0|1``, ``old SECONDS`` (source times so far in the past).
 
     Args:
         port: To listen at; 0: any.
@@ -35,31 +35,7 @@ class SecureServer:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         (folder / "clients").mkdir(exist_ok=True)
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(folder), str(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.port = int(self._process.stdout.readline())
-
-    def tell(self, command: str) -> None:
-        """``l1 KW``, ``bad``, ``life 0|1``, ``old SECONDS`` (source times so far in the past); returns when it is done."""
-        self._process.stdin.write(command + "\n")
-        assert self._process.stdout.readline() == "done\n"
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-        self._process.stdin.close()
+        super().__init__("tests.adapters.opcua_secure_server", folder, port)
 
 
 class _Users:

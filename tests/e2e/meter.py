@@ -3,40 +3,23 @@
 import asyncio
 import itertools
 import struct
-import subprocess
 import sys
-from pathlib import Path
 
+from tests.adapters.child import Child
 from tests.adapters.modbus_server import Server, device
 
-ROOT = Path(__file__).parents[2]
 VOLTS = 230.0
 
 
-class MeterProcess:
+class MeterProcess(Child):
     """One meter, unit 1, on a free port unless told otherwise."""
 
     def __init__(self, port: int = 0) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.meter", str(port)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
-        self.port = int(self._process.stdout.readline())
+        super().__init__("tests.e2e.meter", port)
 
     def amps(self, *amps: float) -> None:
         """What flows on L1, L2, L3 from now on; ``nan`` is what a meter writes that has lost its sensor."""
-        self._process.stdin.write(" ".join(map(str, amps)) + "\n")
-        assert self._process.stdout.readline() == "done\n"
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self.tell(" ".join(map(str, amps)))
 
 
 def image(amps: tuple[float, ...], beat: int) -> list[int]:

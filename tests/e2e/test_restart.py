@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.child import ROOT
 from tests.adapters.ocpp_peers import Station16, Station201, free_port
 from tests.e2e.chargers import Charger, House, living
 from tests.e2e.controller import Controller
-from tests.e2e.meter import ROOT
 from tests.e2e.site_files import house
 
 PAUSE_S = 25.0
