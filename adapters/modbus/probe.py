@@ -68,16 +68,6 @@ class ModbusProbe:
         await self._link.open()
         return await self._units[device_id].write(self._link, name, value)
 
-    async def writable(self, device_id: str) -> dict[str, tuple[float, float]]:
-        """What may be written, with its range.
-
-        Raises:
-            AdapterError: It cannot be asked.
-        """
-        await self._link.open()
-        points = await self._units[device_id].writable(self._link)
-        return {name: point.valid for name, point in points.items()}
-
     async def models(self, device_id: str) -> list[Model]:
         """Every SunSpec model with its points; empty for a device with plain registers.
 

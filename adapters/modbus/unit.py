@@ -129,10 +129,6 @@ class Unit:
         """Names of what may be written; ``None`` until it was asked for the first time."""
         return None if self._layout is None else frozenset(self._layout.writes)
 
-    async def writable(self, link: Link) -> dict[str, WritePoint]:
-        """What may be written, by name."""
-        return dict((await self._known(link)).writes)
-
     async def _known(self, link: Link) -> Layout:
         if self._layout is None:
             match self.map:
