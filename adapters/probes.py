@@ -27,5 +27,4 @@ def probe_for(devices: Sequence[Device], clock: Clock) -> Probe:
         return ModbusProbe(connection, devices, clock)
     if isinstance(connection, Virtual):
         raise DeviceMisconfigured(f"{devices[0].id} is worked out from other devices; ask those")
-    kind = "opcua_devices" if connection.kind == "opcua" else connection.kind
-    return ListeningProbe(adapters.create(kind, connection, devices, clock, lambda: None), devices, clock)
+    return ListeningProbe(adapters.create(connection.kind, connection, devices, clock, lambda: None), devices, clock)

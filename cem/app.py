@@ -332,8 +332,7 @@ def _field(group: _Group, clock: SystemClock, news: Any) -> FieldAdapter:
     anyone: Device | ContactSection | ContactorSection = (devices or group[1] or group[2])[0]
     connection = anyone.connection
     more = group[1:] if group[2] else group[1:2] if group[1] else ()
-    kind = "opcua_devices" if connection.kind == "opcua" else connection.kind
-    adapter: FieldAdapter = adapters.create(kind, connection, devices, clock, news, *more)
+    adapter: FieldAdapter = adapters.create(connection.kind, connection, devices, clock, news, *more)
     return adapter
 
 
@@ -373,5 +372,5 @@ def _identities(
 
 
 def _limit(limit: ExternalLimit, clock: SystemClock, news: Any) -> FieldAdapter:
-    adapter: FieldAdapter = adapters.create(limit.connection.kind, limit, clock, news)
+    adapter: FieldAdapter = adapters.create("opcua_limit", limit, clock, news)
     return adapter

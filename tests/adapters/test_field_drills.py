@@ -181,8 +181,7 @@ class OpcUa:
 async def test_drills_refused_killed_frozen(kind, tmp_path, caplog, record_property):
     peer = await asyncio.to_thread(kind, tmp_path)
     device = Device.model_validate({"id": "meter", "poll_s": 0.2, **peer.device})
-    name = "opcua_devices" if device.connection.kind == "opcua" else device.connection.kind
-    adapter = adapters.create(name, device.connection, [device], CLOCK, lambda: None)
+    adapter = adapters.create(device.connection.kind, device.connection, [device], CLOCK, lambda: None)
     took_s = {}
 
     def told_since(count):

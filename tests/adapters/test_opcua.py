@@ -32,7 +32,7 @@ def make(port, nodes=PATHS, *, unit="kW", uri=URI, news=lambda: None) -> OpcUaLi
         "unit": unit,
         "failsafe_w": 4200,
     }
-    return adapters.create("opcua", ExternalLimit.model_validate(limit), CLOCK, news)
+    return adapters.create("opcua_limit", ExternalLimit.model_validate(limit), CLOCK, news)
 
 
 def signal(adapter):

@@ -61,7 +61,7 @@ def make(server, folder, *, news=lambda: None, connection=None, **more):
     }  # fmt: skip
     section = {"id": "meter", "role": "grid_meter", "connection": at, "nodes": NODES, "poll_s": 0.2, **more}
     device = Device.model_validate(section)
-    return adapters.create("opcua_devices", device.connection, [device], CLOCK, news)
+    return adapters.create("opcua", device.connection, [device], CLOCK, news)
 
 
 async def ends(adapter):

@@ -60,7 +60,7 @@ async def ours(ports: list[int]) -> list:
         )
         for number in range(DEVICES)
     ]
-    return [adapters.create("opcua_devices", devices[0].connection, devices, SystemClock(), lambda: None)]
+    return [adapters.create("opcua", devices[0].connection, devices, SystemClock(), lambda: None)]
 
 
 async def bare(ports: list[int]) -> None:
