@@ -89,7 +89,7 @@ def _solve(use: Uses, gain: Floats, rise_a: Floats, left_a: Floats) -> Floats:
     lp.a_matrix_.value_ = use.coef
     solver = highspy.Highs()  # a new one each time: what it learned from another cycle would not replay
     solver.silent()
-    solver.setOptionValue("threads", 1)
+    solver.setOptionValue("parallel", "off")  # not "threads": with another number of them in this process it would fail
     solver.passModel(lp)
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
