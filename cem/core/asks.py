@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cem.core import commitment
+from cem.core.columns import Columns
 from cem.core.cycle import EngineMemory, Plan
 from cem.core.headroom import Envelopes
 from cem.core.observe import Seen
 from cem.core.reasons import Reason
-from cem.core.state import SiteState
 from cem.core.topology import NO_ROW, Bools, Floats, Ints, Topology, crowded_row
 
 
@@ -34,25 +34,26 @@ class Asks:
 
 def who_asks(
     plan: Plan,
-    state: SiteState,
+    evses: Columns,
     memory: EngineMemory,
     seen: Seen,
     envelopes: Envelopes,
     counted: Topology,
+    now_s: float,
     by_mode: tuple[tuple[Reason, Floats], ...] = (),
 ) -> Asks:
     """Everything that bounds one EVSE by itself; the tightest bound names the reason.
 
     Args:
         plan: The site, flattened.
-        state: The site as measured.
+        evses: As told.
         memory: This cycle's reports and commitments included.
         seen: This cycle's reports.
         envelopes: The zones' envelopes of this cycle.
         counted: The topology with the phases each EVSE counts on now.
+        now_s: Monotonic.
         by_mode: Bounds that modes set.
     """
-    now_s = state.now_s
     n = plan.topology.n
     most = plan.max_a.copy()
     why = np.full(n, Reason.EVSE_MAXIMUM, dtype=np.int64)
@@ -66,8 +67,7 @@ def who_asks(
             why[tighter] = reason
             most = np.where(tighter, by, most)
 
-    cloud = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses], dtype=np.float64)
-    bound(cloud, Reason.CSMS_PROFILE)
+    bound(evses.cloud_limit_a, Reason.CSMS_PROFILE)
     appetite = commitment.appetite_a(memory.committed, seen, plan.min_a, plan.max_a)
     bound(np.where(appetite < plan.max_a, appetite, np.inf), Reason.VEHICLE_USE)
     frozen = np.full(n, np.inf)
@@ -80,14 +80,10 @@ def who_asks(
     for reason, by in by_mode:
         bound(by, reason)
 
-    beyond, idle = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
-    for i, (evse, ignores) in enumerate(zip(state.evses, memory.committed.deaf.tolist(), strict=True)):
-        if not evse.online:
-            why[i], beyond[i] = Reason.OFFLINE, True
-        elif evse.fault is not None or ignores:
-            why[i], beyond[i] = Reason.UNCONTROLLED, True
-        elif not evse.charging:
-            why[i], idle[i] = (Reason.AWAITING_TRANSACTION if evse.connected else Reason.NO_VEHICLE), True
+    beyond = ~evses.online | ~evses.holdable | memory.committed.deaf
+    idle = ~beyond & ~evses.charging
+    why[beyond] = np.where(evses.online, Reason.UNCONTROLLED, Reason.OFFLINE)[beyond]
+    why[idle] = np.where(evses.connected, Reason.AWAITING_TRANSACTION, Reason.NO_VEHICLE)[idle]
     # a share is where things will settle: a cut under way is the transition's concern, and nobody else is cut for it
     fixed = np.where(beyond, memory.committed.committed_a, np.where(idle, memory.committed.in_force_a, 0.0))
     # who is late with its cut keeps its share; what it draws beyond counts until it is down, where all draw too much

@@ -10,8 +10,8 @@ from typing import Self
 
 import numpy as np
 
+from cem.core.columns import Columns
 from cem.core.observe import Seen, Wiring, or_zero
-from cem.core.state import EvseState
 from cem.core.timings import Timings
 from cem.core.topology import Bools, Floats, Topology
 
@@ -113,7 +113,7 @@ class Commitment:
 
 def update(
     memory: Commitment,
-    evses: tuple[EvseState, ...],
+    evses: Columns,
     seen: Seen,
     setpoint_a: Floats,
     now_s: float,
@@ -123,17 +123,17 @@ def update(
 
     Args:
         memory: From the last cycle.
-        evses: In the order of the site.
+        evses: As told.
         seen: This cycle's reports included.
         setpoint_a: What was last handed to the stations.
         now_s: Monotonic.
         timings: Reaction and learning times.
     """
-    charging = np.array([e.charging and e.online for e in evses], dtype=np.bool_)
-    in_force = np.array([e.in_force_a for e in evses], dtype=np.float64)
-    in_force = np.where(charging, np.maximum(in_force, setpoint_a), in_force)  # it may be sent at any moment
+    charging = evses.charging & evses.online
+    # a setpoint may be sent at any moment
+    in_force = np.where(charging, np.maximum(evses.in_force_a, setpoint_a), evses.in_force_a)
     drawn, told = seen.drawn_a, charging & seen.fresh
-    one_car = told & np.array([not e.shared for e in evses], dtype=np.bool_)
+    one_car = told & ~evses.shared
 
     committed, fell_s = _fall(memory, seen, in_force, now_s, timings)
     step_a = np.abs(in_force - memory.in_force_a)

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from cem.core.columns import built_modes
 from cem.core.commitment import Commitment
 from cem.core.headroom import Envelopes, ZoneMemory, ZonePlan
 from cem.core.observe import Reports
@@ -15,7 +16,7 @@ from cem.core.rotation import Turns
 from cem.core.site import Site
 from cem.core.surplus import SurplusMemory
 from cem.core.timings import Timings
-from cem.core.topology import FAMILIES, NO_ROW, SUM, Floats, Ints, Topology, flatten
+from cem.core.topology import FAMILIES, NO_ROW, SUM, Bools, Floats, Ints, Topology, flatten
 
 RECONNECT_S = 20.0
 """After our start stations need this long to connect and to report again; nothing of theirs is raised before."""
@@ -34,6 +35,8 @@ class Plan:
     weight: Floats
     priority: Ints
     step_a: Floats | None
+    mode: Ints
+    can_switch: Bools
 
     @classmethod
     def of(cls, site: Site, timings: Timings) -> Self:
@@ -50,6 +53,8 @@ class Plan:
             np.array([e.weight for e in evses], dtype=np.float64),
             np.array([e.priority for e in evses], dtype=np.int64),
             None if all(e.step_a == 1 for e in evses) else np.array([e.step_a for e in evses], dtype=np.float64),
+            built_modes(evses),
+            np.array([e.phase_switching for e in evses], dtype=np.bool_),
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from cem.core import commitment, phases, rotation
 from cem.core.allocation import Request, Shares, raise_within
 from cem.core.asks import Asks, who_asks
+from cem.core.columns import Columns
 from cem.core.commitment import Commitment
 from cem.core.cycle import Decision, EngineMemory, Plan
 from cem.core.explain import in_line, reasons
@@ -46,26 +47,27 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         The decision and the memory for the next cycle.
     """
     timings, now_s = plan.timings, state.now_s
-    reports = memory.reports.heard(state.evses)
+    evses = Columns.of(state.evses)
+    reports = memory.reports.heard(evses)
     seen = reports.at(now_s)
-    committed = commitment.update(memory.committed, state.evses, seen, memory.setpoint_a, now_s, timings)
+    committed = commitment.update(memory.committed, evses, seen, memory.setpoint_a, now_s, timings)
     in_flight = commitment.in_flight_a(committed, seen, memory.setpoint_a, memory.raised_s, now_s, timings)
     followed = commitment.followed_a(committed, seen, now_s, timings)
     draws = Draws(seen, in_flight, followed, committed.idle, memory.setpoint_a)
     known = explained(plan.zones, memory.zones, memory.reports, seen, memory.committed.committed_a)
     envelopes, zones = zone_limits(plan.zones, state, draws, known, timings)
-    began_s, paused_s = _note_transactions(memory, state)
+    began_s, paused_s = _note_transactions(memory, evses)
     memory = replace(memory, zones=zones, reports=reports, committed=committed, began_s=began_s, paused_s=paused_s)
-    supplied, memory = supply(plan, state, memory, seen, envelopes, in_flight)
+    supplied, memory = supply(plan, state, evses, memory, seen, envelopes, in_flight)
     counted, envelopes = supplied.counted, supplied.envelopes
-    asks = who_asks(plan, state, memory, seen, envelopes, counted, supplied.bounds)
+    asks = who_asks(plan, evses, memory, seen, envelopes, counted, now_s, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
     held_a = counted.wired.load(rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a))
     room_a = _resolved(room_a, held_a)
     running = memory.setpoint_a > 0
-    spare_s = spare(state.evses, asks.most_a, counted.n_phases, now_s)
-    urgency = Urgency.of(state.evses, asks.most_a, counted.n_phases, now_s)
+    spare_s = spare(evses, asks.most_a, counted.n_phases, now_s)
+    urgency = Urgency.of(evses, asks.most_a, counted.n_phases, now_s)
     weight, waits = _pressing(plan, asks, running, urgency)
     resting = asks.why == Reason.MINIMUM_OFF_TIME
     contest = rotation.Contest(
@@ -110,9 +112,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
     setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, rise_room_a, wish_s, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
-    online = np.array([e.online for e in state.evses], dtype=np.bool_)
-    setpoint = np.where(online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
-    let_run = _let_run(plan, state, committed, counted, room_a, setpoint)
+    setpoint = np.where(evses.online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
+    let_run = _let_run(plan, evses, committed, counted, room_a, setpoint)
     if np.count_nonzero(let_run):
         setpoint = np.where(let_run, np.floor(plan.max_a), setpoint)
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
@@ -155,7 +156,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         turns=turns,
         raised_s=np.where(setpoint > memory.setpoint_a, now_s, memory.raised_s),
         paused_s=np.where(
-            running & (setpoint == 0) & ~np.isnan(memory.began_s) & online & ~supplied.switching.under_way,
+            running & (setpoint == 0) & ~np.isnan(memory.began_s) & evses.online & ~supplied.switching.under_way,
             now_s,
             memory.paused_s,
         ),
@@ -183,14 +184,13 @@ def _pressing(plan: Plan, asks: Asks, running: Bools, urgency: Urgency | None) -
 
 
 def _let_run(
-    plan: Plan, state: SiteState, committed: Commitment, counted: Topology, room_a: Floats, setpoint: Floats
+    plan: Plan, evses: Columns, committed: Commitment, counted: Topology, room_a: Floats, setpoint: Floats
 ) -> Bools:
     """``(n,)`` charging EVSEs that cannot be held: all they can draw is reserved anyway, so they may have it.
 
     Where even that does not fit, they are asked to pause. One that ignores its limits is told to pause in any case.
     """
-    unheld = np.array([e.online and e.charging and e.fault is not None for e in state.evses], dtype=np.bool_)
-    unheld &= ~committed.deaf
+    unheld = evses.online & evses.charging & ~evses.holdable & ~committed.deaf
     if not np.count_nonzero(unheld):
         return unheld
     drawn = np.where(unheld, np.maximum(committed.committed_a, plan.max_a), np.maximum(committed.committed_a, setpoint))
@@ -198,11 +198,9 @@ def _let_run(
     return unheld & fits
 
 
-def _note_transactions(memory: EngineMemory, state: SiteState) -> tuple[Floats, Floats]:
+def _note_transactions(memory: EngineMemory, evses: Columns) -> tuple[Floats, Floats]:
     """When each transaction began and was last paused: a new one starts without the past of the one before."""
-    began = np.array(
-        [np.nan if e.since_s is None or not e.charging else e.since_s for e in state.evses], dtype=np.float64
-    )
+    began = evses.since_s
     same = (began == memory.began_s) | (np.isnan(began) & np.isnan(memory.began_s))
     return began, np.where(same, memory.paused_s, -np.inf)
 

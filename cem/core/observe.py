@@ -5,11 +5,9 @@ from typing import Self
 
 import numpy as np
 
+from cem.core.columns import Columns
 from cem.core.site import Evse, Site
-from cem.core.state import EvseState
 from cem.core.topology import Bools, Floats, Ints, grid_phases
-
-_MISSING = (np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +100,17 @@ class Reports:
         never = np.full(count, -np.inf)
         return cls(missing, never, missing, np.full(count, 10.0), np.ones(count, dtype=np.bool_))
 
-    def heard(self, evses: tuple[EvseState, ...]) -> Self:
+    def heard(self, evses: Columns) -> Self:
         """With this cycle's reports taken in."""
-        taken_s = np.array([-np.inf if e.measured_s is None else e.measured_s for e in evses], dtype=np.float64)
-        newer = taken_s > self.last_s
+        newer = evses.measured_s > self.last_s
         last_a, last_s, before_a = self.last_a, self.last_s, self.before_a
         if np.count_nonzero(newer):
-            values = np.array([e.measured_a or _MISSING for e in evses], dtype=np.float64).reshape(-1, 3)
-            last_a = np.where(newer[:, None], values, self.last_a)
-            last_s = np.where(newer, taken_s, self.last_s)
-            before_a = np.where(newer[:, None], self.last_a, self.before_a)
-        return type(self)(
-            last_a,
-            last_s,
-            before_a,
-            interval_s=np.array([e.report_interval_s for e in evses], dtype=np.float64),
-            in_session=np.array([e.charging or not e.online for e in evses], dtype=np.bool_),
-        )
+            last_a, before_a = self.last_a.copy(), self.before_a.copy()
+            before_a[newer] = self.last_a[newer]
+            last_a[newer] = evses.measured_a(newer)
+            last_s = np.where(newer, evses.measured_s, self.last_s)
+        in_session = evses.charging | ~evses.online
+        return type(self)(last_a, last_s, before_a, interval_s=evses.interval_s, in_session=in_session)
 
     def at(self, now_s: float) -> "Seen":
         """What they say now."""

@@ -9,9 +9,8 @@ from typing import Self
 
 import numpy as np
 
+from cem.core.columns import Columns
 from cem.core.observe import Seen, Wiring
-from cem.core.site import Evse
-from cem.core.state import EvseState
 from cem.core.topology import SUM, Bools, Floats, Ints, Topology
 
 DWELL_S = 600.0
@@ -60,14 +59,9 @@ class Switching:
     under_way: Bools
 
 
-def observe(
-    built: tuple[Evse, ...], evses: tuple[EvseState, ...], memory: PhaseMemory, now_s: float
-) -> tuple[Switching, PhaseMemory]:
-    """Take in what the stations confirm."""
-    in_force = np.array(
-        [(e.phases_in_force or 0) if b.phase_switching and e.online else 0 for b, e in zip(built, evses, strict=True)],
-        dtype=np.int64,
-    )
+def observe(can_switch: Bools, evses: Columns, memory: PhaseMemory, now_s: float) -> tuple[Switching, PhaseMemory]:
+    """Take in what the stations confirm; ``can_switch`` ``(n,)`` as built."""
+    in_force = np.where(can_switch & evses.online, evses.phases_in_force, 0)
     wanted = np.where((in_force == 0) | (memory.wanted == 0), in_force, memory.wanted)
     under_way = (in_force > 0) & (wanted != in_force)
     settled_s = np.where(under_way, now_s, memory.settled_s)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cem.core import commitment, phases, surplus
+from cem.core.columns import Columns
 from cem.core.commitment import Commitment
 from cem.core.cycle import EngineMemory, Plan
 from cem.core.headroom import Envelopes
@@ -46,20 +47,27 @@ class Supply:
 
 
 def supply(
-    plan: Plan, state: SiteState, memory: EngineMemory, seen: Seen, envelopes: Envelopes, in_flight_a: Floats
+    plan: Plan,
+    state: SiteState,
+    evses: Columns,
+    memory: EngineMemory,
+    seen: Seen,
+    envelopes: Envelopes,
+    in_flight_a: Floats,
 ) -> tuple[Supply, EngineMemory]:
     """Modes, surplus and phases of this cycle.
 
     Args:
         plan: The site, flattened.
         state: The site as measured.
+        evses: Its EVSEs.
         memory: This cycle's zones, reports and commitments included.
         seen: This cycle's reports.
         envelopes: The zones' rooms.
         in_flight_a: ``(n,)`` how much more than reported each may be drawing because it was just raised.
     """
     now_s = state.now_s
-    switching, phase_memory = phases.observe(plan.site.evses, state.evses, memory.phases, now_s)
+    switching, phase_memory = phases.observe(plan.can_switch, evses, memory.phases, now_s)
     committed = _phases_unlearned(memory, switching, phase_memory)
     used = commitment.phases_used(committed, plan.topology, plan.zones.wiring)
     used = phases.on_one_phase(*used, switching, phase_memory, seen, plan.zones.wiring)
@@ -70,11 +78,10 @@ def supply(
     counted = counting(topology, *used)
     n_phases = counted.n_phases
 
-    cloud_a = np.array([np.inf if e.cloud_limit_a is None else e.cloud_limit_a for e in state.evses])
     appetite_a = commitment.appetite_a(committed, seen, plan.min_a, plan.max_a)
-    most_a = np.minimum(cloud_a, appetite_a)
-    modes = modes_now(plan.site.evses, state.evses, memory.surplus.lifted, spare(state.evses, most_a, n_phases, now_s))
-    free = np.array([e.charging and e.online and e.fault is None for e in state.evses], dtype=np.bool_)
+    most_a = np.minimum(evses.cloud_limit_a, appetite_a)
+    modes = modes_now(plan.mode, evses, memory.surplus.lifted, spare(evses, most_a, n_phases, now_s))
+    free = evses.charging & evses.online & evses.holdable
     asking = free & ~modes.off & (most_a >= plan.min_a)
     bounds = [(Reason.MODE_OFF, np.where(modes.off, 0.0, np.inf))] if np.count_nonzero(modes.off) else []
     if np.count_nonzero(switching.under_way):

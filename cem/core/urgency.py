@@ -5,12 +5,11 @@ Cars in a hurry weigh more. A car that needs little more than its minimum waits 
 started it holds its minimum for good, because a running car is never paused for a gain.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cem.core.state import EvseState
+from cem.core.columns import Columns
 from cem.core.topology import Bools, Floats, Ints
 from cem.core.units import LOWEST_V
 
@@ -43,7 +42,7 @@ class Urgency:
     worth: Floats
 
     @classmethod
-    def of(cls, evses: Sequence[EvseState], most_a: Floats, n_phases: Floats, now_s: float) -> "Urgency | None":
+    def of(cls, evses: Columns, most_a: Floats, n_phases: Floats, now_s: float) -> "Urgency | None":
         """From the session targets; ``None`` where nobody has one with a departure.
 
         The weight falls with the time to spare, by its square, so that cars in a hurry are in time, and with the time the car still
@@ -56,8 +55,7 @@ class Urgency:
             n_phases: Phases each charges on.
             now_s: Monotonic.
         """
-        stays_s = np.array([e.departure_s for e in evses], dtype=np.float64) - now_s
-        wanted_wh = np.array([e.needed_wh for e in evses], dtype=np.float64)
+        stays_s, wanted_wh = evses.departure_s - now_s, evses.needed_wh
         known = ~np.isnan(stays_s + wanted_wh)
         if not known.any():
             return None

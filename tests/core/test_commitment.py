@@ -3,6 +3,7 @@
 import numpy as np
 
 from cem.core import commitment
+from cem.core.columns import Columns
 from cem.core.commitment import Commitment
 from cem.core.observe import Reports, Wiring
 from cem.core.site import Evse, Protection, Site, Zone
@@ -36,10 +37,10 @@ class Point:
             measured_s=taken_s,
             report_interval_s=interval_s,
         )
-        self.reports = self.reports.heard((state,))
+        self.reports = self.reports.heard(Columns.of((state,)))
         setpoint = np.array([self.setpoint])
         self.seen = self.reports.at(now_s)
-        self.memory = commitment.update(self.memory, (state,), self.seen, setpoint, now_s, T)
+        self.memory = commitment.update(self.memory, Columns.of((state,)), self.seen, setpoint, now_s, T)
         return float(self.memory.committed_a[0])
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from cem.core.columns import Columns
 from cem.core.dc import input_a, output_w
 from cem.core.engine import EngineMemory, Plan, decide
 from cem.core.observe import Reports, Wiring
@@ -75,11 +76,11 @@ def test_what_it_may_feed_back_unmeasured_is_none_either():
 
 def test_subtractable_by_report():
     wiring = Wiring.of(SITE)
-    reports = Reports.none(2).heard((state(5.0, 10.0), state(5.0, None)))
+    reports = Reports.none(2).heard(Columns.of((state(5.0, 10.0), state(5.0, None))))
     read_s = np.full(2, 5.0)
     assert reports.at(5.0).subtractable(wiring, read_s)[0].tolist() == [-10.0] * 3
     assert reports.at(60.0).subtractable(wiring, read_s)[0].tolist() == [-16.0] * 3, "old: it may be giving all it can"
-    idle = reports.heard((state(5.0, 10.0, charging=False), state(5.0, None)))
+    idle = reports.heard(Columns.of((state(5.0, 10.0, charging=False), state(5.0, None))))
     assert idle.at(60.0).subtractable(wiring, read_s)[0].tolist() == [0.0] * 3, "nobody is there"
 
 

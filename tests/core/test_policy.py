@@ -1,9 +1,11 @@
 """The two policies: what each promises, on small sites, from the function that the running controller calls."""
 
+import highspy
 import numpy as np
 import pytest
 
 from cem.core.allocation import Request, feasible, share
+from cem.core.columns import Columns
 from cem.core.policy import share_by
 from cem.core.site import Evse, Policy, Protection, Site, Zone
 from cem.core.state import EvseState
@@ -53,7 +55,7 @@ def car(needed_ah: float | None, hours: float | None) -> EvseState:
 
 
 def urgency_of(*cars: EvseState) -> Urgency | None:
-    return Urgency.of(cars, np.full(len(cars), 32.0), np.ones(len(cars)), 1000.0)
+    return Urgency.of(Columns.of(tuple(cars)), np.full(len(cars), 32.0), np.ones(len(cars)), 1000.0)
 
 
 def test_the_needed_rate_follows_from_target_and_departure():
@@ -173,3 +175,16 @@ def test_throughput_is_never_less_than_fairness_with_continuous_currents(seed: i
     cap = np.append(rng.uniform(80, 200, 3), np.inf)
     most, fair = (share_by(policy, topology, asked, cap).current_a for policy in (THROUGHPUT, FAIR))
     assert (topology.n_phases * most).sum() >= (topology.n_phases * fair).sum() - 1e-6
+
+
+def test_another_solver_in_the_process_changes_nothing():
+    """One that was started with threads of its own once made every later one fail, without a word."""
+    highspy.Highs.resetGlobalScheduler(True)
+    other = highspy.Highs()
+    other.silent()
+    other.setOptionValue("threads", 2)
+    other.addVars(1, np.zeros(1), np.ones(1))
+    other.run()
+    line = site(ONE, ONE)
+    asked = request(line, weight=np.array([1.0, 2.0]), running=np.ones(2, dtype=bool))
+    assert share_by(THROUGHPUT, line, asked, cap_of(30.0)).current_a.tolist() == [6.0, 24.0]
