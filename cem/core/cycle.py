@@ -189,7 +189,7 @@ class Decision:
         reason, row = Reason(int(self.reason[i])), int(self.row[i])
         if at_row is not None and at_row != row:
             scope, family = divmod(at_row, 4)
-            reason, row = REASON_OF[self.envelopes.source[scope][family].origin], at_row
+            reason, row = REASON_OF[self.envelopes.source(scope, family).origin], at_row
         if row == NO_ROW:
             return Binding(reason)
         scope, family = divmod(row, 4)
@@ -200,7 +200,7 @@ class Decision:
             zone_id=plan.site.zones[scope].zone_id if in_zone else None,
             group=None if in_zone else self.counted.scopes[scope],
             family=FAMILIES[family],
-            source=self.envelopes.source[scope][family].name,
+            source=self.envelopes.source(scope, family).name,
             room_a=float(self.envelopes.room_a[scope, family]),
             place=int(self.place[i]) if queued else None,
             eta_s=float(self.eta_s[i] - self.now_s) if queued else None,

@@ -33,7 +33,8 @@ def reasons(
     left_a: Floats,
 ) -> tuple[Ints, Ints]:
     """The one limit that bound each EVSE, and its row."""
-    of_row = np.array([REASON_OF[source.origin] for scope in envelopes.source for source in scope], dtype=np.int64)
+    of_source = np.array([REASON_OF[source.origin] for source in envelopes.sources], dtype=np.int64)
+    of_row = of_source[envelopes.room_by.ravel()]
     refused = shares.binding == NOT_ADMITTED
     row = np.where(refused, shares.lacking, np.where(shares.binding >= 0, shares.binding, NO_ROW))
     row = np.where(asks.wants, row, NO_ROW)

@@ -83,7 +83,8 @@ class Envelopes:
     Attributes:
         room_a: ``(s, 4)`` most current of our EVSEs together on L1, L2, L3 and their sum over the phases, zones first,
             then groups; inf where nothing limits it; never negative means nothing is promised: 0 is no room.
-        source: For each scope and column the limit that set ``room_a``.
+        sources: Everything that may limit in this cycle.
+        room_by: ``(s, 4)`` index in ``sources`` of the limit that set ``room_a``.
         rise_room_a: ``(s, 4)`` the same with every rise of the meter held to be other load: what raises must fit in.
         limit_a: ``(z, 3)`` the zone's tightest limit per phase in force.
         limit_source: What set the tightest of them.
@@ -99,7 +100,8 @@ class Envelopes:
     """
 
     room_a: Floats
-    source: tuple[tuple[Source, Source, Source, Source], ...]
+    sources: tuple[Source, ...]
+    room_by: Ints
     rise_room_a: Floats
     limit_a: Floats
     limit_source: tuple[str, ...]
@@ -112,6 +114,10 @@ class Envelopes:
     balance: Balance | None
     limits: tuple[Limit, ...]
     notices: tuple[str, ...]
+
+    def source(self, scope: int, family: int) -> Source:
+        """The limit that set the room of one scope in one family."""
+        return self.sources[int(self.room_by[scope, family])]
 
 
 def zone_limits(
@@ -186,9 +192,8 @@ def zone_limits(
     limit_a, limit_source = _tightest(plan, held, lost, implausible)
     envelopes = Envelopes(
         room_a=room_a,
-        source=tuple(
-            (held.sources[a], held.sources[b], held.sources[c], held.sources[d]) for a, b, c, d in room_by.tolist()
-        ),
+        sources=held.sources,
+        room_by=room_by,
         rise_room_a=rise_room_a,
         limit_a=limit_a,
         limit_source=limit_source,

@@ -208,7 +208,7 @@ def _stand_in_line(
     for row in np.unique(first[line]).tolist():
         if row == use.rows:
             continue
-        waits = line[first[line] == row].tolist()
+        waits = line[first[line] == row]
         beside = np.zeros(use.n, dtype=np.bool_)
         beside[use.evse[use.row == row]] = True
         ends = np.maximum(seats.ends((seats.can & beside).nonzero()[0]), now_s).tolist()
@@ -216,8 +216,31 @@ def _stand_in_line(
             ends.append(max(stood_s[waits[0]], now_s) - timings.reaction_s)
         if not ends:
             continue  # nobody's turn ever ends here: no place can be promised
-        heapq.heapify(ends)
-        for k, w in enumerate(waits):
-            start_s = max(heapq.heappop(ends) + timings.reaction_s, contest.ready_s[w])
-            place[w], eta_s[w] = k + 1, start_s
-            heapq.heappush(ends, start_s + timings.reaction_s + timings.rotation_s)
+        starts_s = _starts(
+            ends, contest.ready_s[waits], timings.reaction_s, 2 * timings.reaction_s + timings.rotation_s
+        )
+        place[waits], eta_s[waits] = np.arange(1, waits.size + 1), starts_s
+
+
+def _starts(ends_s: list[float], ready_s: Floats, gap_s: float, turn_s: float) -> Floats:
+    """When those in one line start: each ``gap_s`` after the first turn to end, its own ends ``turn_s`` after that.
+
+    Args:
+        ends_s: When the turns of those who run end.
+        ready_s: In the order of the line, before which each does not start.
+        gap_s: From the end of one turn to the start of the next.
+        turn_s: From the end of one turn to the end of the next in its place.
+    """
+    ends = np.sort(ends_s)
+    if (
+        np.isfinite(ends[-1]) and ends[-1] - ends[0] <= turn_s
+    ):  # nobody's second turn ends before somebody's first: they end round and round
+        rounds, seat = np.divmod(np.arange(ready_s.size), ends.size)
+        starts_s: Floats = ends[seat] + rounds * turn_s + gap_s
+        if not np.count_nonzero(ready_s > starts_s):
+            return starts_s
+    free_s, starts_s = ends.tolist(), np.empty(ready_s.size)
+    for k, ready in enumerate(ready_s.tolist()):
+        starts_s[k] = start_s = max(free_s[0] + gap_s, ready)
+        heapq.heapreplace(free_s, start_s - gap_s + turn_s)
+    return starts_s

@@ -222,5 +222,6 @@ def limit(
         envelopes,
         room_a=np.vstack((envelopes.room_a, rows[0])),
         rise_room_a=np.vstack((envelopes.rise_room_a, rows[1])),
-        source=(*envelopes.source, (Source(SURPLUS, Origin.SURPLUS),) * 4),
+        sources=(*envelopes.sources, Source(SURPLUS, Origin.SURPLUS)),
+        room_by=np.vstack((envelopes.room_by, np.full((1, 4), len(envelopes.sources)))),
     )
