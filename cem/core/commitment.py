@@ -221,7 +221,9 @@ def _listen(
     if not np.count_nonzero(over):
         return np.full(len(over), np.inf), memory.heeds_at_a, memory.deaf & ~told
     heeds = drawn <= memory.heeds_at_a
-    afresh = (memory.over_s == np.inf) | (heeds & (in_force < memory.in_force_a - OBEYS_WITHIN_A))
+    # cut again after it heeded the limit before, or before any report could show whether it does
+    excused = heeds | (last_s < memory.over_s + HEARS_WITHIN_S)
+    afresh = (memory.over_s == np.inf) | (excused & (in_force < memory.in_force_a - OBEYS_WITHIN_A))
     over_s = np.where(over, np.where(afresh, now_s, memory.over_s), np.inf)
     for_s = last_s - over_s
     # one that is late may still be rising to the limit it had before; from the top of that it must come down

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from cem.core import commitment, phases, rotation
-from cem.core.allocation import Request, Shares, raise_within
+from cem.core.allocation import Request, raise_within
 from cem.core.asks import Asks, who_asks
+from cem.core.attack import attacked
 from cem.core.columns import Columns
 from cem.core.commitment import Commitment
 from cem.core.cycle import Decision, EngineMemory, Plan
@@ -110,7 +111,9 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     )
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
     rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
-    setpoint, allowed = _may_send(plan, memory, shares, asks.most_a, counted, rise_room_a, wish_s, now_s)
+    steps = Steps.of(plan.step_a, plan.topology.n)
+    target_a = attacked(counted, shares, plan.min_a, weight, steps, envelopes, free_a)
+    setpoint, allowed = _may_send(plan, memory, target_a, asks.most_a, counted, rise_room_a, wish_s, steps, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
     setpoint = np.where(evses.online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
     let_run = _let_run(plan, evses, committed, counted, room_a, setpoint)
@@ -208,11 +211,12 @@ def _note_transactions(memory: EngineMemory, evses: Columns) -> tuple[Floats, Fl
 def _may_send(
     plan: Plan,
     memory: EngineMemory,
-    shares: Shares,
+    target: Floats,
     most_a: Floats,
     counted: Topology,
     rise_room_a: Floats,
     wish_s: Floats,
+    steps: Steps,
     now_s: float,
 ) -> tuple[Floats, Floats]:
     """Cuts at once; rises no faster than allowed, and only into what nobody may draw any more.
@@ -221,12 +225,11 @@ def _may_send(
         The setpoints, and how far pace alone would have allowed.
     """
     timings = plan.timings
-    had, target = memory.setpoint_a, shares.current_a
+    had = memory.setpoint_a
     start = np.minimum(had, target)
     if not np.count_nonzero(target > had):
         return start, start
     step_a = timings.raise_rate_a_per_s * timings.raise_interval_s
-    steps = Steps.of(plan.step_a, plan.topology.n)
     # one command at a time: none before the EV had its own time to follow the last (fault S6)
     window_s = np.fmax(memory.committed.reaction_s, timings.raise_interval_s)
     settled = now_s - np.maximum(memory.raised_s, memory.committed.changed_s) >= window_s

@@ -155,3 +155,19 @@ def test_who_is_late_counts_with_what_it_draws_beyond_its_limit_and_is_not_deaf_
         point.step(float(now_s), 10.0, (25, 25, 25), float(now_s), interval_s=1.0)
     assert not point.memory.deaf[0]
     assert point.memory.beyond_a(point.seen, T).tolist() == [15.0]
+
+
+def test_s4_a_cut_that_came_after_the_last_report_is_not_held_against_its_station():
+    """Reports once a minute: 30 A told, 28 A set, then 17 A three seconds before the report that shows 28 A."""
+    point = Point()
+    point.step(0.0, 30.0, (30, 30, 30), 0.0, interval_s=60.0)
+    for now_s in range(10, 57):
+        point.step(float(now_s), 28.0, (30, 30, 30), 0.0, interval_s=60.0)
+    for now_s in range(57, 60):
+        point.step(float(now_s), 17.0, (30, 30, 30), 0.0, interval_s=60.0)
+    point.step(60.0, 17.0, (28, 28, 28), 60.0, interval_s=60.0)
+    assert not point.memory.deaf[0]
+    for now_s in range(61, 120):
+        point.step(float(now_s), 17.0, (28, 28, 28), 60.0, interval_s=60.0)
+    point.step(120.0, 17.0, (28, 28, 28), 120.0, interval_s=60.0)
+    assert point.memory.deaf[0], "a minute later it has no excuse"
