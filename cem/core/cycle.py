@@ -68,6 +68,7 @@ class EngineMemory:
         committed: What they may draw.
         setpoint_a: Last setpoint of each EVSE.
         raised_s: When it was last raised.
+        share_a: Its share in the last cycle.
         wish_s: Since when its share has been above its setpoint; inf where it is not.
         paused_s: When a running transaction was last paused; -inf where it was not.
         began_s: When the present transaction began, NaN outside one.
@@ -85,6 +86,7 @@ class EngineMemory:
     committed: Commitment
     setpoint_a: Floats
     raised_s: Floats
+    share_a: Floats
     wish_s: Floats
     paused_s: Floats
     began_s: Floats
@@ -115,6 +117,7 @@ class EngineMemory:
             Commitment.worst(plan.max_a),
             np.zeros(n) if resumed_a is None else resumed_a,
             never if resumed_a is None else np.where(resumed_a > 0, now_s + RECONNECT_S, -np.inf),
+            np.zeros(n),
             -never,
             never,
             np.full(n, np.nan),
@@ -149,7 +152,7 @@ class Decision:
         resources: What batteries and inverters may do, in the order of the site's.
         surplus_w: Power there is for the cars on surplus; ``None`` where nobody is.
         place: Place in the queue for a minimum, 1 is next; 0 outside it.
-        eta_s: Monotonic time at which its turn is expected; NaN outside the queue.
+        eta_s: Monotonic time at which its turn is expected, or it starts at the latest; NaN where nobody knows.
     """
 
     now_s: float
@@ -190,8 +193,10 @@ class Decision:
         if at_row is not None and at_row != row:
             scope, family = divmod(at_row, 4)
             reason, row = REASON_OF[self.envelopes.source(scope, family).origin], at_row
+        waits_s = float(self.eta_s[i] - self.now_s)
+        eta_s = waits_s if np.isfinite(waits_s) else None
         if row == NO_ROW:
-            return Binding(reason)
+            return Binding(reason, eta_s=eta_s)
         scope, family = divmod(row, 4)
         queued = self.place[i] > 0
         in_zone = scope < len(plan.site.zones)
@@ -203,5 +208,5 @@ class Decision:
             source=self.envelopes.source(scope, family).name,
             room_a=float(self.envelopes.room_a[scope, family]),
             place=int(self.place[i]) if queued else None,
-            eta_s=float(self.eta_s[i] - self.now_s) if queued else None,
+            eta_s=eta_s if queued else None,
         )

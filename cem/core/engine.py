@@ -9,12 +9,12 @@ import numpy as np
 
 from cem.core import commitment, phases, rotation
 from cem.core.allocation import Request, raise_within
-from cem.core.asks import Asks, who_asks
+from cem.core.asks import who_asks
 from cem.core.attack import attacked
 from cem.core.columns import Columns
 from cem.core.commitment import Commitment
 from cem.core.cycle import Decision, EngineMemory, Plan
-from cem.core.explain import in_line, reasons
+from cem.core.explain import in_line, reasons, time_to_spare
 from cem.core.headroom import Draws, zone_limits
 from cem.core.modes import spare
 from cem.core.observe import or_zero
@@ -27,7 +27,7 @@ from cem.core.steps import Steps
 from cem.core.supply import bound_resources, choose_phases, supply
 from cem.core.topology import NO_ROW, UNRESOLVED_A, Bools, Floats, Topology, crowded_row
 from cem.core.unbalance import share_balanced
-from cem.core.urgency import Urgency, can_wait
+from cem.core.urgency import Urgency
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
 
@@ -64,13 +64,14 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     asks = who_asks(plan, evses, memory, seen, envelopes, counted, now_s, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
-    held_a = counted.wired.load(rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a))
-    room_a = _resolved(room_a, held_a)
+    held_a = rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a)
+    room_a = _resolved(room_a, counted.wired.load(np.maximum(held_a, memory.share_a)))
     running = memory.setpoint_a > 0
     spare_s = spare(evses, asks.most_a, counted.n_phases, now_s)
-    urgency = Urgency.of(evses, asks.most_a, counted.n_phases, now_s)
-    weight, waits = _pressing(plan, asks, running, urgency)
+    urgency = Urgency.of(evses, plan.min_a, asks.most_a, counted.n_phases, now_s)
     resting = asks.why == Reason.MINIMUM_OFF_TIME
+    turn_over = memory.turns.on_s + timings.rotation_s <= now_s
+    weight, waits = _pressing(plan, asks.wants | resting, running, turn_over, urgency)
     contest = rotation.Contest(
         wants=asks.wants if waits is None else asks.wants & ~waits,
         resting=resting if waits is None else resting & ~waits,
@@ -110,7 +111,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         envelopes.balance,
     )
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
-    rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
+    rise_room_a = _resolved(envelopes.rise_room_a.ravel(), counted.wired.load(held_a))
     steps = Steps.of(plan.step_a, plan.topology.n)
     target_a = attacked(counted, shares, plan.min_a, weight, steps, envelopes, free_a)
     setpoint, allowed = _may_send(plan, memory, target_a, asks.most_a, counted, rise_room_a, wish_s, steps, now_s)
@@ -122,8 +123,12 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
     occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
     left_a = room_a - counted.wired.load(occupied)
-    reason, row = reasons(asks, shares, setpoint, allowed, envelopes, counted, plan.min_a, left_a)
+    reason, row = reasons(asks, shares, target_a, setpoint, allowed, envelopes, counted, plan.min_a, left_a)
     reason = in_line(reason, setpoint, queue)
+    eta_s = queue.eta_s
+    if urgency is not None and waits is not None:
+        reason, row = time_to_spare(reason, row, waits & (setpoint == 0))
+        eta_s = np.where(reason == Reason.TIME_TO_SPARE, urgency.start_by_s, eta_s)
     bound_s = np.where((reason == memory.reason) & (row == memory.row), memory.bound_s, now_s)
     phase_memory = choose_phases(plan, memory, supplied, occupied, left_a, now_s)
     bounds_of_resources, resources = bound_resources(plan, state, memory, seen, supplied, committed_a)
@@ -143,13 +148,14 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         phases_wanted=phases.commands(supplied.switching, phase_memory, committed_a, seen.drawn_a),
         resources=bounds_of_resources,
         place=queue.place,
-        eta_s=queue.eta_s,
+        eta_s=eta_s,
         surplus_w=supplied.surplus.power_w if np.count_nonzero(supplied.modes.on_surplus) else None,
     )
     return decision, replace(
         memory,
         committed=replace(committed, committed_a=committed_a),
         setpoint_a=setpoint,
+        share_a=shares.current_a,
         wish_s=wish_s,
         phases=phase_memory,
         reason=reason,
@@ -171,18 +177,13 @@ def _resolved(room_a: Floats, held_a: Floats) -> Floats:
     return np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, held_a))
 
 
-def _pressing(plan: Plan, asks: Asks, running: Bools, urgency: Urgency | None) -> tuple[Floats, Bools | None]:
+def _pressing(
+    plan: Plan, asking: Bools, running: Bools, turn_over: Bools, urgency: Urgency | None
+) -> tuple[Floats, Bools | None]:
     """By the session targets: weight of each share, and who can wait until others have all they want."""
     if urgency is None:
         return plan.weight, None
-    waits = can_wait(
-        urgency.needed_a,
-        wants=asks.wants,
-        running=running,
-        min_a=plan.min_a,
-        most_a=asks.most_a,
-        priority=plan.priority,
-    )
+    waits = urgency.can_wait(wants=asking, running=running, turn_over=turn_over, priority=plan.priority)
     return plan.weight * (urgency.weight if plan.site.policy is Policy.FAIR else urgency.worth), waits
 
 

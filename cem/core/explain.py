@@ -7,11 +7,17 @@ from cem.core.asks import Asks
 from cem.core.headroom import Envelopes
 from cem.core.reasons import REASON_OF, Reason
 from cem.core.rotation import Queue
-from cem.core.topology import NO_ROW, Floats, Ints, Topology, crowded_row
+from cem.core.topology import NO_ROW, Bools, Floats, Ints, Topology, crowded_row
 
 STANDING = (Reason.NO_ROOM, Reason.ZONE_POWER, Reason.GROUP_LIMIT, Reason.UNBALANCE, Reason.BUSBAR)
 """Limits that are always there: with these it is the turn that one waits for. Any other is worth being named itself,
 with the place in the queue beside it."""
+
+
+def time_to_spare(reason: Ints, row: Ints, idle: Bools) -> tuple[Ints, Ints]:
+    """The reasons and rows, with those named that pause because they can wait; ``idle`` ``(n,)`` who they may be."""
+    waits = idle & np.isin(reason, (Reason.MINIMUM_OFF_TIME, Reason.ZONE_CURRENT, Reason.EXTERNAL_LIMIT, *STANDING))
+    return np.where(waits, Reason.TIME_TO_SPARE, reason).astype(np.int64), np.where(waits, NO_ROW, row)
 
 
 def in_line(reason: Ints, setpoint: Floats, queue: Queue) -> Ints:
@@ -25,6 +31,7 @@ def in_line(reason: Ints, setpoint: Floats, queue: Queue) -> Ints:
 def reasons(
     asks: Asks,
     shares: Shares,
+    target_a: Floats,
     setpoint: Floats,
     allowed: Floats,
     envelopes: Envelopes,
@@ -45,7 +52,7 @@ def reasons(
     bound = of_row[np.maximum(row, 0)]
     bound = np.where(refused & (bound == Reason.ZONE_CURRENT), Reason.NO_ROOM, bound)
     reason = np.where(row >= 0, bound, asks.why)
-    rising = asks.wants & (setpoint < shares.current_a)
+    rising = asks.wants & (setpoint < target_a)
     if np.count_nonzero(rising):
         row = np.where(rising, NO_ROW, row)
         reason = np.where(rising, np.where(setpoint < allowed, Reason.AWAITING_OTHERS, Reason.RISING), reason)

@@ -37,12 +37,14 @@ def _with_the_rest(
     topology: Topology, request: Request, cap: Floats, first: Shares, later: Bools, start_margin_a: float
 ) -> Shares:
     """Let those who could wait start with what the first left over; the first keep what they have."""
+    ranks = np.zeros(topology.n, dtype=np.int64) if request.priority is None else request.priority
     others = replace(
         request,
         wants=first.admitted | later,
         min_a=np.where(first.admitted, first.current_a, request.min_a),
         max_a=np.where(first.admitted, first.current_a, request.max_a),
-        running=first.admitted,
+        running=first.admitted if request.running is None else first.admitted | (later & request.running),
+        priority=np.where(first.admitted, ranks.max(initial=0) + 1, ranks),
     )
     second = share(topology, others, cap, start_margin_a)
     return replace(

@@ -38,6 +38,7 @@ class Reason(IntEnum):
     SURPLUS = 32
     PHASE_SWITCH = 33
     ROTATION_QUEUE = 40
+    TIME_TO_SPARE = 41
 
 
 TEXTS: dict[Reason, str] = {
@@ -59,6 +60,7 @@ TEXTS: dict[Reason, str] = {
     Reason.BUSBAR: "the busbar of a zone carries no more",
     Reason.SOURCE_LOSS: "kept free in case a generator beneath the zone trips",
     Reason.ROTATION_QUEUE: "not all vehicles fit; they take turns, and this one waits for its own",
+    Reason.TIME_TO_SPARE: "it has time to spare until its departure and lets others charge first",
     Reason.LOAD_SHED: "load is shed: a contact (fire alarm, generator, island mode) is active",
     Reason.METER_IMPLAUSIBLE: "a zone's meter contradicts what the stations do; its fallback limit is shared",
     Reason.METER_STALE: "a zone's meter is late; nothing is raised until it is back",
@@ -91,6 +93,10 @@ REASON_OF = {
 """What a limit of each origin is called where it binds an EVSE."""
 
 
+def _minutes(seconds: float) -> int:
+    return max(1, round(seconds / 60))
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """The limit that bound one EVSE.
@@ -103,7 +109,7 @@ class Binding:
         source: Who set the limit (``fuse``, ``contract``, ``fallback``, an external limit's id).
         room_a: What all our EVSEs may draw there together.
         place: Its place in the queue for a turn, 1 is next; ``None`` outside it.
-        eta_s: Seconds until its turn is expected; ``None`` outside the queue.
+        eta_s: Seconds until its turn is expected, or until it starts at the latest; ``None`` where nobody knows.
     """
 
     reason: Reason
@@ -124,10 +130,11 @@ class Binding:
     def text(self) -> str:
         """One sentence for people."""
         if self.zone_id is None and self.group is None:
-            return TEXTS[self.reason]
+            by = "" if self.eta_s is None else f"; it starts in {_minutes(self.eta_s)} min at the latest"
+            return TEXTS[self.reason] + by
         where = f"group {self.group}" if self.zone_id is None else f"zone {self.zone_id}"
         phase = "all phases together" if self.family == "SUM" else self.family
         turn = ""
         if self.place is not None and self.eta_s is not None:
-            turn = f"; place {self.place}, in about {max(1, round(self.eta_s / 60))} min"
+            turn = f"; place {self.place}, in about {_minutes(self.eta_s)} min"
         return f"{TEXTS[self.reason]}{turn} ({where}, {phase}, {self.source}, {self.room_a:.1f} A for charging)"

@@ -32,7 +32,7 @@ class Drive:
     Attributes:
         draws: Mean current of each period.
         pilots: Setpoints at the end of each period.
-        turns: Cars paused because another's turn had come.
+        turns: Cars paused because another's turn had come, or for others while they had time to spare.
         pauses: Cars paused for any other reason.
         decisions: How often it was asked.
     """
@@ -58,6 +58,7 @@ class Driver:
         self._charging = np.zeros(n, dtype=bool)
         self._setpoint, self._drawn = np.zeros(n), np.zeros(n)
         self._still = 0
+        self._on_s = np.full(n, np.inf)
         self.done = Drive(np.zeros((n, sessions.periods)), np.zeros((n, sessions.periods)))
 
     def run(self) -> Drive:
@@ -110,7 +111,11 @@ class Driver:
         if not self._fits(setpoint):
             raise RuntimeError("setpoints exceed a limit")
         paused = self._charging & (self._setpoint > 0) & (setpoint == 0)
-        turns = paused & (decision.reason == Reason.ROTATION_QUEUE)
+        spares = paused & (decision.reason == Reason.TIME_TO_SPARE)
+        if (now_s - self._on_s[spares] < self._plan.timings.rotation_s).any():
+            raise RuntimeError("a car with time to spare was paused before its turn was over")
+        turns = spares | (paused & (decision.reason == Reason.ROTATION_QUEUE))
+        self._on_s = np.where(setpoint > 0, np.minimum(self._on_s, now_s), np.inf)
         self.done.turns += int(turns.sum())
         self.done.pauses += int((paused & ~turns).sum())
         self.done.decisions += 1

@@ -81,7 +81,7 @@ def _solve(
     lp.a_matrix_.value_ = values
     solver = highspy.Highs()
     solver.silent()
-    solver.setOptionValue("threads", 1)
+    solver.setOptionValue("parallel", "off")
     solver.passModel(lp)
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:

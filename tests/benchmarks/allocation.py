@@ -85,7 +85,7 @@ def _measure(n: int, repeats: int) -> tuple[list[float], list[float]]:
     lp = throughput_lp(topology, request)
     solver = highspy.Highs()
     solver.silent()
-    solver.setOptionValue("threads", 1)
+    solver.setOptionValue("parallel", "off")
     rng = np.random.default_rng(3)
     caps = [limits(rng, topology, full_a) for _ in range(repeats)]
     ours: list[float] = []

@@ -25,9 +25,9 @@ def steps_of_load():
 @pytest.mark.parametrize("usual", ["integrating", "one at a time"])
 def test_load_steps_cost_far_less_excess_than_usual_controllers_allow_and_as_much_is_served(steps_of_load, usual):
     ours, theirs = steps_of_load["ours"], steps_of_load[usual]
-    assert theirs.over_as > 2.5 * ours.over_as
+    assert theirs.over_as > 3.5 * ours.over_as
     assert theirs.longest_s > 3 * ours.longest_s
-    assert ours.served_ah > 0.99 * theirs.served_ah
+    assert ours.served_ah > 0.98 * theirs.served_ah
 
 
 def test_load_steps_trip_no_fuse_and_are_over_when_the_cars_have_followed(steps_of_load):

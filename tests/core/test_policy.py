@@ -11,7 +11,7 @@ from cem.core.site import Evse, Policy, Protection, Site, Zone
 from cem.core.state import EvseState
 from cem.core.topology import Topology, flatten
 from cem.core.units import LOWEST_V
-from cem.core.urgency import MET_WEIGHT, Urgency, can_wait
+from cem.core.urgency import MET_WEIGHT, Urgency
 
 THREE, ONE = (0, 1, 2), (0,)
 FAIR, THROUGHPUT = Policy
@@ -55,20 +55,35 @@ def car(needed_ah: float | None, hours: float | None) -> EvseState:
 
 
 def urgency_of(*cars: EvseState) -> Urgency | None:
-    return Urgency.of(Columns.of(tuple(cars)), np.full(len(cars), 32.0), np.ones(len(cars)), 1000.0)
+    return Urgency.of(
+        Columns.of(tuple(cars)), np.full(len(cars), 6.0), np.full(len(cars), 32.0), np.ones(len(cars)), 1000.0
+    )
 
 
-def test_the_needed_rate_follows_from_target_and_departure():
-    found = urgency_of(car(16, 2), car(16, 1), car(100, 1), car(None, 4), car(16, None), car(16, 0), car(0, 2))
+def test_who_is_late_follows_from_target_and_departure():
+    found = urgency_of(car(26, 2), car(28, 2), car(100, 1), car(None, 4), car(16, None), car(16, 0), car(0, 2))
     assert found is not None
-    assert found.needed_a.tolist() == pytest.approx([8.0, 16.0, 32.0, 32.0, 32.0, 32.0, 0.0])
+    assert found.late.tolist() == [False, True, True, True, True, True, False]
     assert urgency_of(car(None, 1), car(16, None)) is None
+
+
+def test_it_is_told_when_a_car_that_waits_starts_at_the_latest():
+    found = urgency_of(car(27, 6), car(None, 3))
+    assert found is not None
+    assert found.start_by_s[0] == pytest.approx(1000.0 + 4 * 3600.0), "27 Ah at 13.5 A take two hours"
+    assert np.isnan(found.start_by_s[1])
+
+
+def test_relaxed_is_who_needs_little_has_hours_and_is_not_nearly_done():
+    found = urgency_of(car(60, 6), car(80, 6), car(32, 5), car(33, 4.9), car(15, 10), car(None, 9))
+    assert found is not None
+    assert found.relaxed.tolist() == [True, False, False, False, False, False]
 
 
 def test_hurry_and_little_weigh_more_unknown_is_ordinary_and_what_was_not_asked_for_comes_last():
     found = urgency_of(car(16, 0.5), car(16, 10.5), car(8, 10.25), car(24, 1.5), car(None, 3), car(0, 0.1))
     assert found is not None
-    weight = [1 / (0.25**2 * 0.75), 1 / (10.25**2 * 0.75), 1 / (10.25**2 * 0.5), 1.0, 1.0, MET_WEIGHT]
+    weight = [1 / (0.25**4 * 0.75**2), 1 / (10.25**4 * 0.75**2), 1 / (10.25**4 * 0.5**2), 1.0, 1.0, MET_WEIGHT]
     assert found.weight.tolist() == pytest.approx(weight)
     assert found.worth.tolist() == pytest.approx([2.0, 1 + np.exp(-5), 1 + np.exp(-5), 1 + np.exp(-3 / 8), 1.0, 1.0])
 
@@ -85,14 +100,29 @@ def test_a_car_with_time_waits_while_others_can_use_the_room_then_gets_what_is_l
         assert ample.admitted.all()
 
 
-def test_who_needs_it_now_runs_already_or_is_of_a_higher_class_does_not_wait():
-    need, no = np.array([2.0, 13.4, 13.5, 2.0, 2.0]), np.zeros(5, dtype=bool)
-    given = {"wants": ~no, "min_a": np.full(5, 6.0), "most_a": np.full(5, 32.0)}
-    running = np.array([False, False, False, True, False])
-    same = can_wait(need, running=running, priority=np.zeros(5, dtype=int), **given)
-    assert same.tolist() == [True, True, False, False, True]
-    higher = can_wait(need, running=running, priority=np.array([0, 0, 0, 0, 1]), **given)
-    assert higher.tolist() == [True, True, False, False, False]
+def test_who_needs_it_now_runs_its_turn_or_is_of_a_higher_class_does_not_wait():
+    cars = [car(4, 2), car(26, 2), car(28, 2), car(60, 6), car(60, 6), car(4, 2)]
+    found = urgency_of(*cars)
+    assert found is not None
+    running = np.array([False, False, False, True, True, False])
+    given = {
+        "wants": np.ones(6, dtype=bool),
+        "running": running,
+        "turn_over": np.array([False, False, False, False, True, False]),
+    }
+    same = found.can_wait(priority=np.zeros(6, dtype=int), **given)
+    assert same.tolist() == [True, True, False, False, True, True]
+    higher = found.can_wait(priority=np.array([0, 0, 0, 0, 0, 1]), **given)
+    assert higher.tolist() == [True, True, False, False, True, False]
+
+
+def test_one_that_runs_and_could_wait_stays_where_there_is_room_without_the_margin_of_a_start():
+    topology = site(ONE, ONE)
+    longest = np.array([0.0, 1.0])  # who can wait comes last, however long it has waited
+    asked = request(topology, running=np.ones(2, dtype=bool), waits=np.array([False, True]), waiting_s=longest)
+    for policy in Policy:
+        assert share_by(policy, topology, asked, cap_of(38.0), 1.0).current_a.tolist() == [32.0, 6.0]
+        assert share_by(policy, topology, asked, cap_of(37.0), 1.0).current_a.tolist() == [32.0, 0.0]
 
 
 def test_throughput_prefers_what_yields_more_and_pauses_nobody():
