@@ -39,6 +39,15 @@ async def keep_running(adapter: Adapter, clock: Clock, on_state: OnState | None 
         try:
             await adapter.run()
             outage.starts(AdapterError(f"{adapter.name}: stopped by itself; it is started again"))
+        except asyncio.CancelledError:
+            # Nobody cancelled the adapter: an answer came in the very moment its time was up, for which asyncua raises a
+            # CancelledError of its own that asyncio.timeout does not take for its own. As a task of a group the adapter
+            # would end without a word, and its limit with it.
+            if _cancelled():
+                raise
+            outage.starts(
+                AdapterError(f"{adapter.name}: an answer came too late; is the network or this machine overloaded?")
+            )
         except Exception as error:  # noqa: BLE001 - any fault of one adapter stays with that adapter (L14)
             outage.starts(error)
         finally:
@@ -55,9 +64,14 @@ def obey_cancellation() -> None:
     Python 3.11's ``wait_for``, which field libraries use, drops a cancellation that arrives together with the result;
     an adapter that loops on such a library calls this after every await on it, or it would never end.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if _cancelled():
         raise asyncio.CancelledError
+
+
+def _cancelled() -> bool:
+    """Somebody asked this very task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Outage:

@@ -60,6 +60,27 @@ async def test_pauses_grow_to_a_bound_with_jitter(quick):
     assert len({round(pause, 4) for pause in pauses[4:]}) > 1
 
 
+class CancelledWithResult(asyncio.CancelledError):
+    """What wait_for2, inside asyncua, raises where the answer and the end of its time come together."""
+
+
+async def test_an_answer_that_comes_as_its_time_is_up_does_not_end_the_adapter(quick):
+    class Late(Flaky):
+        async def run(self):
+            self.starts.append(time.monotonic())
+            async with asyncio.timeout(0.01):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    raise CancelledWithResult from None
+
+    adapter, told = Late(), []
+    await supervised(adapter, 0.5, lambda name, up, why: told.append((name, up, why)))
+    assert len(adapter.starts) > 2
+    assert [(name, up) for name, up, _ in told] == [("flaky thing", False)]
+    assert "too late" in told[0][2]
+
+
 def test_the_shipped_pauses_keep_the_promised_bound():
     assert supervise.FIRST_PAUSE_S == 1.0
     assert supervise.LONGEST_PAUSE_S == 30.0  # M12
