@@ -94,6 +94,11 @@ class Hold:
         return self.ladder[self.rung]
 
     @property
+    def urgent(self) -> bool:
+        """The limit that should be sent now is a cut, or one that may be lost: no mere refresh, and no raise."""
+        return self.due and (self.acked is None or (self.target_a or 0.0) <= self.acked.amps)
+
+    @property
     def life_s(self) -> float:
         """Of a live limit on the present rung."""
         return self.duration_s * (SLOWER if self.way.flash else 1)

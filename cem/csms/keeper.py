@@ -164,7 +164,7 @@ class Keeper:
     def send_next(self, now: Now) -> bool:
         """Sends at most one CALL that holding needs; returns whether it did."""
         dialect = self._dialect
-        if dialect is None or not self._lane.free(now.s, limit=True):
+        if dialect is None or not self._lane.free_for_limit(now.s, urgent=True):
             return False
         if self._clear:
             self._send(self._clear.popleft(), now, lambda _answer, _now: None)
@@ -174,13 +174,13 @@ class Keeper:
                 self._send_default(dialect, number, now)
                 return True
         waiting = self._next_live(now)
-        if waiting is None:
+        if waiting is None or not self._lane.free_for_limit(now.s, urgent=self.holds[waiting].urgent):
             return False
         self._send_live(dialect, waiting, now)
         return True
 
     def _next_live(self, now: Now) -> int | None:
-        """Cuts before raises (I3), else in the order in which control spoke."""
+        """What is urgent before what is not, and so cuts before raises (I3), else in the order in which control spoke."""
         waiting = [
             number
             for number in self._order
@@ -189,11 +189,11 @@ class Keeper:
         if not waiting:
             return None
 
-        def raises(number: int) -> bool:
+        def waits(number: int) -> tuple[bool, bool]:
             hold = self.holds[number]
-            return (hold.target_a or 0.0) > (hold.confirmed_a(now.s) or 0.0)
+            return not hold.urgent, (hold.target_a or 0.0) > (hold.confirmed_a(now.s) or 0.0)
 
-        return min(waiting, key=raises)
+        return min(waiting, key=waits)
 
     def _send(self, ask: Ask, now: Now, done: Callable[[Frame | None, Now], None]) -> None:
         message_id = self._new_id()

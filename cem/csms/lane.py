@@ -1,8 +1,9 @@
 """One direction of one connection: a single CALL on its way at a time, the rest waiting by priority.
 
-OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake any other CALL
-that the station has left unanswered for ``OVERTAKE_S``: some never answer what they do not know. What only passes
-through goes before questions of ours and may overtake one in the same way: our curiosity costs the cloud no command.
+OCPP-J 4.1.1 allows one outstanding CALL a direction. Limits come first; a limit may also overtake another CALL that the
+station leaves unanswered: some never answer what they do not know. What cannot wait, a cut above all, does so after
+``URGENT_S``, and so does any limit where the question is our own; else it waits ``OVERTAKE_S``. What only passes through
+goes before questions of ours and may overtake one in the same way: our curiosity costs the cloud no command.
 """
 
 import heapq
@@ -14,6 +15,8 @@ from cem.csms.frames import Frame
 from cem.csms.moment import Now
 
 OVERTAKE_S = 5.0
+URGENT_S = 1.0
+"""Nearly every station answers within this; with the tick and the way to the station a cut is there within 2 s (D1)."""
 ROOM = 500
 
 
@@ -71,17 +74,18 @@ class Lane:
         heapq.heappush(self._queue, (waiting.priority, self._count, waiting))
         return True
 
-    def free(self, now_s: float, *, limit: bool = False, live: bool = False, foreign: bool = False) -> bool:
-        """Whether a CALL may be sent now.
+    def free_for_limit(self, now_s: float, *, urgent: bool) -> bool:
+        """Whether a limit may be sent now; it never overtakes another limit."""
+        for waiting in self._on_way.values():  # asked several times for each limit of each station: no generator
+            patience_s = URGENT_S if urgent or not waiting.foreign else OVERTAKE_S
+            if waiting.priority is Priority.LIMIT or waiting.sent_s is None or now_s - waiting.sent_s < patience_s:
+                return False
+        return True
 
-        It waits ``OVERTAKE_S`` at most: a limit for another kind, live for replayed, foreign for a question of ours.
-        """
+    def free(self, now_s: float, *, live: bool = False, foreign: bool = False) -> bool:
+        """Whether another CALL may be sent now; it waits ``OVERTAKE_S`` at most: live for replayed, foreign for ours."""
         return not self._on_way or all(
-            (
-                (limit and w.priority is not Priority.LIMIT)
-                or (live and w.replay)
-                or (foreign and not w.foreign and w.priority > Priority.TRANSACTION)
-            )
+            ((live and w.replay) or (foreign and not w.foreign and w.priority > Priority.TRANSACTION))
             and w.sent_s is not None
             and now_s - w.sent_s >= OVERTAKE_S
             for w in self._on_way.values()

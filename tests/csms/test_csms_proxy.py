@@ -192,39 +192,6 @@ def test_a_get_charging_profiles_is_answered_and_reported():
     assert rig.up[-1] == [3, "g2", {"status": "NoProfiles"}]
 
 
-def test_a_limit_overtakes_a_cloud_call_that_the_station_leaves_unanswered(rig):
-    rig.set_limit(16.0)
-    start_up(rig)
-    rig.obey()
-    rig.cloud(2, "c1", "GetDiagnostics", {})
-    rig.set_limit(6.0)
-    assert rig.limits(rig.calls_down()) == []
-    rig.pass_time(4)
-    assert rig.limits(rig.calls_down()) == []
-    rig.pass_time(2)
-    assert rig.limits(rig.calls_down()) == [(1, "TxProfile", 6.0)]
-    assert rig.state().in_force_a == 16.0  # reserved until it is confirmed
-    rig.obey()
-    assert rig.state().in_force_a == 6.0
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_limit_overtakes_a_question_of_ours_that_the_station_leaves_unanswered(version):
-    rig = Rig(version)
-    rig.open()
-    rig.boot()
-    while (waiting := rig.calls_down())[0][2] in {"ClearChargingProfile", "SetChargingProfile"}:
-        rig.reply(waiting[0], {"status": "Accepted"})
-    assert len(waiting) == 1, "a setting that some stations do not know, and never answer"
-    rig.set_limit(16.0)
-    rig.start()
-    assert rig.limits(rig.calls_down()) == []
-    rig.pass_time(4)
-    assert rig.limits(rig.calls_down()) == []
-    rig.pass_time(2)
-    assert rig.limits(rig.calls_down()) == [(1, "TxProfile", 16.0)]
-
-
 def test_a_cloud_call_overtakes_a_question_of_ours_that_the_station_leaves_unanswered(rig):
     rig.close()
     rig.open()
