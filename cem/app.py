@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ from cem.wishes import Wishes
 
 log = logging.getLogger(__name__)
 COMMAND_TIMEOUT_S = 240.0
+PICTURE_S = 0.5
+"""A picture is drawn at most this often: cycles that news start follow each other faster than anybody looks."""
 
 
 def run_site(path: Path) -> int:
@@ -119,16 +122,21 @@ async def _serve(loaded: LoadedSite) -> int:
 
     cycles: deque[Cycle] = deque(maxlen=1)
     batteries = BatteryWatch(site.resources, on_event)
+    apart_s, drawn_s = min(PICTURE_S, file.control.cycle_s / 2), -inf
 
     def on_cycle(cycle: Cycle) -> None:
+        nonlocal drawn_s
         cycles.append(cycle)
+        batteries.take(cycle.state, cycle.decision)
+        notifier.cycle_done()
+        if cycle.state.now_s < drawn_s + apart_s:
+            return
+        drawn_s = cycle.state.now_s
         told = [field.problems() for field in fields] + [each.problems() for each in commanders]
         troubles = [f"{device}: {text}" for each in told for device, text in sorted(each.items())]
         picture = site_view(plan, cycle, stations.status(), (*store.problems(), *troubles))
         view.set(picture, partial(why_view, plan, cycle))
         minutes.take(cycle, picture)
-        batteries.take(cycle.state, cycle.decision)
-        notifier.cycle_done()
 
     news: list[Control] = []
 

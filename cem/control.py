@@ -25,7 +25,9 @@ from cem.wishes import Wishes
 log = logging.getLogger(__name__)
 
 NEWS_SPACING_S = 0.05
-"""Events may start a cycle at most this often: a flood of news never starves the rest of the loop (I9)."""
+NEWS_PART = 2.0
+"""Events may start a cycle at most this often, and never before the rest of the loop had twice as long as the last cycle
+took: a flood of news, such as the answers of a thousand stations to a cut, starves no meter and no station (I9)."""
 
 CHANNEL_SAVE_S = 60.0
 """How often an unchanged channel's timers are persisted."""
@@ -144,10 +146,11 @@ class Control:
         await self._first_samples()
         while True:
             self._news.clear()
+            began_s = self._clock.monotonic_s()
             self.step()
             now_s = self._clock.monotonic_s()
             next_s = (math.floor(now_s / self._cycle_s) + 1) * self._cycle_s
-            await asyncio.sleep(min(NEWS_SPACING_S, next_s - now_s))
+            await asyncio.sleep(min(max(NEWS_SPACING_S, NEWS_PART * (now_s - began_s)), next_s - now_s))
             wait_s = next_s - self._clock.monotonic_s()
             if wait_s > 0 and not self._news.is_set():
                 try:

@@ -1,6 +1,7 @@
 """The control loop by itself: pace, restart, what it tells, and in which order it hands setpoints over."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -228,6 +229,28 @@ async def test_news_start_a_cycle_at_once_and_a_flood_of_them_does_not_take_over
         rig.control.news()
         await asyncio.sleep(0.002)
     assert len(rig.cycles) - before <= 20
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_flood_of_news_leaves_the_loop_twice_as_long_as_a_cycle_takes():
+    rig = Rig()
+    rig.clock.monotonic_s = RealClock().monotonic_s
+    slow_s, began_s = 0.1, time.monotonic()
+    step = rig.control.step
+
+    def slow_step():
+        time.sleep(slow_s)  # as on a site of a thousand stations
+        return step()
+
+    rig.control.step = slow_step
+    task = asyncio.create_task(rig.control.run())
+    while time.monotonic() < began_s + 1.5:
+        rig.control.news()
+        await asyncio.sleep(0.002)
+    periods = 2 + (time.monotonic() - began_s)  # the cycles on the clock come in any case
+    assert len(rig.cycles) <= periods + (time.monotonic() - began_s) / (3 * slow_s)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

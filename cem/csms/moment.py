@@ -13,4 +13,4 @@ class Now(NamedTuple):
 
 def ocpp_time(utc: datetime) -> str:
     """A UTC time as OCPP writes it (RFC 3339, whole milliseconds, ``Z``)."""
-    return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"
+    return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -5,7 +5,7 @@ model (``adapters/ocpp/quirks.yaml``) is where learning begins, never where it e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -83,7 +83,7 @@ class Personality:
 
     def record(self) -> dict[str, Any]:
         """As JSON keeps it, and as the API shows it."""
-        return {**asdict(self), "without_us": self.without_us}
+        return {name: getattr(self, name) for name in _FIELDS} | {"without_us": self.without_us}
 
     @property
     def without_us(self) -> str | None:
@@ -112,6 +112,9 @@ class Personality:
         return tuple(sorted(ladder, key=rank))
 
 
+_FIELDS = tuple(field.name for field in fields(Personality))
+
+
 def begun(identity: tuple[str, str, str], quirks: Sequence[Quirk]) -> Personality:
     """A station nobody has met: what is publicly known of its model."""
     found = Personality(identity)
@@ -130,6 +133,5 @@ def restored(kept: Any) -> Personality | None:
     """From what was kept; ``None`` where that cannot be read."""
     if not isinstance(kept, Mapping) or not isinstance(kept.get("identity"), list) or len(kept["identity"]) != 3:
         return None
-    names = {f.name for f in fields(Personality)}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in names}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in _FIELDS}
     return Personality(**values)
