@@ -23,6 +23,7 @@ class Personality:
         rotation: Grid phase behind each of its phases, whatever the site file says; ``None``: as that says.
         pipelines: Sends calls without waiting for the answer to the one before.
         boots_once: Never sends another BootNotification, not even after a power cut.
+        mute: Actions that it never answers.
     """
 
     ignore_limits: bool = False
@@ -38,6 +39,7 @@ class Personality:
     rotation: tuple[int, ...] | None = None
     pipelines: bool = False
     boots_once: bool = False
+    mute: tuple[str, ...] = ()
 
 
 ODD = {

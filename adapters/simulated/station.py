@@ -111,6 +111,7 @@ class SimulatedStation(ABC):
         self.sessions = 0
         self.meter_interval_s = 60.0
         self.now_s = now_s
+        self._beat_s = now_s()
         if self.personality.phases is not None:
             for point in points:
                 point.phases_on = self.personality.phases
@@ -125,7 +126,7 @@ class SimulatedStation(ABC):
             f"{url.rstrip('/')}/{station_id}",
             self.subprotocol,
             boot=self.boot_payload,
-            handle=self.handle,
+            handle=self.hear,
             changed=self.connection_changed,
             password=password,
             pause_s=self.personality.reconnect_s,
@@ -153,6 +154,10 @@ class SimulatedStation(ABC):
     @abstractmethod
     def handle(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Answers a call from the CSMS; raises ``Refused`` to answer with CALLERROR."""
+
+    def hear(self, action: str, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """The same; ``None`` where this station never answers."""
+        return None if action in self.personality.mute else self.handle(action, payload)
 
     # ---- cars -----------------------------------------------------------------------------------------------------
     def plug(self, number: int, kind: EvType, token: str) -> None:
@@ -312,14 +317,17 @@ class SimulatedStation(ABC):
         self.link.power_cycle()
 
     async def _live(self) -> None:
-        next_beat_s = self.now_s() + self.link.heartbeat_s
         while True:
             await asyncio.sleep(0.2)
-            self.step()
-            now_s = self.now_s()
-            if now_s >= next_beat_s:
-                self.link.post("Heartbeat", dict)
-                next_beat_s = now_s + self.link.heartbeat_s
+            self.live()
+
+    def live(self) -> None:
+        """To be called now and then: does all that is due, heartbeats included."""
+        self.step()
+        now_s = self.now_s()
+        if now_s >= self._beat_s + self.link.heartbeat_s:
+            self._beat_s = now_s
+            self.link.post("Heartbeat", dict)
 
     def step(self) -> None:
         """Follows its profiles, and tells what is due."""

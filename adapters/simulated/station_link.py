@@ -85,7 +85,7 @@ class StationLink:
         url: The CSMS's address, the station's identity included.
         subprotocol: ``ocpp1.6`` or ``ocpp2.0.1``.
         boot: Payload of the BootNotification.
-        handle: Answers a call from the CSMS; raises ``Refused`` to answer with CALLERROR.
+        handle: Answers a call from the CSMS; ``None``: never; raises ``Refused`` to answer with CALLERROR.
         changed: Called when ``online`` changed.
         password: For HTTP Basic.
         pause_s: Before it dials again, from and to.
@@ -99,7 +99,7 @@ class StationLink:
         subprotocol: str,
         *,
         boot: Callable[[], dict[str, Any]],
-        handle: Callable[[str, dict[str, Any]], dict[str, Any]],
+        handle: Callable[[str, dict[str, Any]], dict[str, Any] | None],
         changed: Callable[[], None],
         password: str | None = None,
         pause_s: tuple[float, float] = (1.0, 3.0),
@@ -275,7 +275,10 @@ class StationLink:
         match frame:
             case [2, message_id, action, payload]:
                 try:
-                    reply = [3, message_id, self._handle(action, payload)]
+                    answer = self._handle(action, payload)
+                    if answer is None:
+                        return
+                    reply = [3, message_id, answer]
                 except Refused as error:
                     reply = [4, message_id, error.code, error.text, {}]
                 except (KeyError, ValueError, TypeError, IndexError) as error:

@@ -362,6 +362,15 @@ async def test_a_station_that_ignores_limits_and_a_slow_one():
         await until(lambda: station.connectors[1].point.pilot_a == 6.0)
 
 
+async def test_a_station_that_leaves_some_calls_unanswered_answers_the_others():
+    mute = Personality(mute=("DataTransfer",), reconnect_s=(0.1, 0.2))
+    async with at_work(Station16, mute) as (_station, peers, _h, _e):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await peers[0].call(call16.DataTransfer(vendor_id="V"))
+        assert (await peers[0].call(call16.ClearCache())).status == "Accepted"
+
+
 @pytest.mark.parametrize("kind", [Station16, Station201])
 async def test_the_cloud_counts_sessions_sets_limits_and_comes_back(kind):
     plant = Plant(make_site(), appliances=False)

@@ -37,7 +37,9 @@ class Process:
     """A helper in a process of its own, spoken to by lines."""
 
     def __init__(self, module: str, *words: str) -> None:
-        command = [sys.executable, "-m", f"tests.benchmarks.{module}", *words]
+        self._run([sys.executable, "-m", f"tests.benchmarks.{module}", *words])
+
+    def _run(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def read(self) -> str:

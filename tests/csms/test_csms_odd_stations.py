@@ -61,7 +61,7 @@ def test_each_is_held_within_the_zone_and_its_neighbours_lose_little(name):
     day(site, personality)
     share = site.neighbours_as / site.possible_as
     figures = f"held after {hold_s:.1f} s, longest excess {site.judge.longest_s:.1f} s, neighbours {share:.1%}"
-    print(f"\n{name} ({version}): {figures}, {site.stations[ODD].link.calls} messages, by {told(site)['way']}")
+    print(f"\n{name} ({version}): {figures}, {site.stations[ODD].link.calls.total()} messages, by {told(site)['way']}")
     assert site.judge.tripped == {}, figures
     blind_s = LAG_S if personality.rotation else 0.0  # what is on another phase than it says shows as other load
     assert site.judge.longest_s <= LAG_S + personality.slow_s + blind_s, figures
@@ -111,6 +111,6 @@ def test_a_simulated_station_switches_its_contactors_by_number_phases(version):
 def test_a_station_as_the_book_says_needs_few_messages():
     site = joined(Personality(), "1.6")
     site.run(600)
-    assert site.stations[ODD].link.calls < 40
+    assert site.stations[ODD].link.calls.total() < 40
     assert told(site)["dead_man"] is True
     assert told(site)["way"] == "tx/1/A"

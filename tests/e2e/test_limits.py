@@ -77,6 +77,30 @@ async def test_m1_a_killed_grid_meter_leads_to_the_fallback_in_10_s_and_back_whe
         assert len(await controller.events("meter_lost")) == before + 1
 
 
+class Mute(Station16):
+    """It never answers what it does not know, as some do."""
+
+    async def route_message(self, raw_msg):
+        if '"DataTransfer"' not in raw_msg:
+            await super().route_message(raw_msg)
+
+
+async def test_d1_a_limit_does_not_wait_for_a_cloud_call_that_is_left_unanswered(start_controller, meter, dso):
+    async with cloud() as operator:
+        controller = await start_controller(house(meter.port, ("A",), dso_port=dso.port, cloud=operator.url))
+        a = Charger(Mute, controller.address, "A")
+        async with living(a, House(meter, [a])):
+            await a.begin()
+            await until(lambda: "A" in operator.peers)
+            await a.allows(lambda amps: amps >= 20)
+            asked = asyncio.create_task(operator.peers["A"].call(call16.DataTransfer(vendor_id="V")))
+            set_s = time.monotonic()
+            dso.tell("enabled 1")  # 20 A per phase, of which the house draws 5
+            await a.gets(lambda amps: amps <= 15, since_s=set_s)
+            assert not asked.done(), "the station is still busy with it"
+            asked.cancel()
+
+
 async def test_the_lower_of_the_clouds_profile_and_ours_is_sent_and_told(start_controller, meter):
     async with cloud() as operator:
         controller = await start_controller(house(meter.port, cloud=operator.url))
