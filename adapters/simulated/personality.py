@@ -24,6 +24,9 @@ class Personality:
         pipelines: Sends calls without waiting for the answer to the one before.
         boots_once: Never sends another BootNotification, not even after a power cut.
         mute: Actions that it never answers.
+        idle_as_started: Its composite schedule while idle is that of a transaction which begins now.
+        one_default: It keeps a single TxDefaultProfile, whatever their stack levels.
+        keeps_ended: It does not heed the end of a schedule.
     """
 
     ignore_limits: bool = False
@@ -40,6 +43,9 @@ class Personality:
     pipelines: bool = False
     boots_once: bool = False
     mute: tuple[str, ...] = ()
+    idle_as_started: bool = False
+    one_default: bool = False
+    keeps_ended: bool = False
 
 
 ODD = {

@@ -5,7 +5,7 @@ prevails; TxProfile replaces TxDefaultProfile; of what is left the lowest rate c
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -143,10 +143,16 @@ def parse_profile(evse_id: int, data: Mapping[str, Any], now_utc_s: float) -> Pr
 
 
 class ProfileStore:
-    """Every profile that a station holds; it survives a lost connection."""
+    """Every profile that a station holds; it survives a lost connection.
 
-    def __init__(self) -> None:
+    Args:
+        one_default: It keeps a single TxDefaultProfile of an EVSE, against the book.
+        keeps_ended: A schedule has no end, against the book.
+    """
+
+    def __init__(self, *, one_default: bool = False, keeps_ended: bool = False) -> None:
         self.profiles: list[Profile] = []
+        self._one_default, self._keeps_ended = one_default, keeps_ended
 
     def install(self, profile: Profile, *, same_place_replaces: bool) -> bool:
         """Installs one; the same id is always replaced.
@@ -162,6 +168,10 @@ class ProfileStore:
         if not 0 <= profile.stack_level <= HIGHEST_STACK_LEVEL:
             return False
         others = [p for p in self.profiles if p.profile_id != profile.profile_id]
+        if self._keeps_ended:
+            profile = replace(profile, duration_s=None)
+        if self._one_default and profile.purpose == TX_DEFAULT:
+            others = [p for p in others if (p.purpose, p.evse_id) != (TX_DEFAULT, profile.evse_id)]
 
         def same_place(p: Profile) -> bool:
             place = (p.evse_id, p.purpose, p.stack_level, p.transaction_id)

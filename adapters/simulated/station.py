@@ -104,10 +104,11 @@ class SimulatedStation(ABC):
         line: Callable[["SimulatedStation"], Line] | None = None,
     ) -> None:
         self.station_id, self.emit, self.utc_s, self.voltage_v = station_id, emit, utc_s, voltage_v
-        self.store = ProfileStore()
         self.settings = dict(self.defaults)
         self.connectors = {p.evse.number: Connector(p.evse.number, p) for p in points}
         self.personality = personality or Personality()
+        own = self.personality
+        self.store = ProfileStore(one_default=own.one_default, keeps_ended=own.keeps_ended)
         self.sessions = 0
         self.meter_interval_s = 60.0
         self.now_s = now_s
@@ -211,14 +212,14 @@ class SimulatedStation(ABC):
         self._tell_status_if_new(connector)
 
     # ---- limits ---------------------------------------------------------------------------------------------------
-    def limit_a(self, connector: Connector, utc_s: float) -> float:
-        """Amps per phase that its profiles allow at a time; its own maximum where none applies."""
+    def limit_a(self, connector: Connector, utc_s: float, began_utc_s: float | None = None) -> float:
+        """Amps per phase that its profiles allow at a time, as if one had begun where it is idle; its maximum where none do."""
         transaction = connector.transaction
         limit_a = self.store.limit_a(
             connector.number,
             utc_s,
             transaction_id=self.profile_transaction_id(transaction),
-            transaction_start_utc_s=transaction.start_utc_s if transaction else None,
+            transaction_start_utc_s=transaction.start_utc_s if transaction else began_utc_s,
             voltage_v=self.voltage_v,
             phases=connector.point.evse.phases,
             sharing=max(1, sum(c.transaction is not None for c in self.connectors.values())),
@@ -293,9 +294,8 @@ class SimulatedStation(ABC):
         connector, now_s = self.connectors[number], self.utc_s()
         phases = connector.point.evse.phases
         running = connector.transaction
-        periods = self.store.schedule(
-            now_s, duration_s, lambda t: self.limit_a(connector, t), running.start_utc_s if running else None
-        )
+        began_s = running.start_utc_s if running else now_s if self.personality.idle_as_started else None
+        periods = self.store.schedule(now_s, duration_s, lambda t: self.limit_a(connector, t, began_s), began_s)
         each = 1.0 if unit == "A" else self.voltage_v * phases
         return now_s, [(math.ceil(since_s), round(limit_a * each, 1), phases) for since_s, limit_a in periods]
 

@@ -10,6 +10,7 @@ from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect, Live
 from cem.csms.frames import Frame, Kind, call
 from cem.csms.hold import TRIES, Hold
+from cem.csms.idle_proof import IdleProof
 from cem.csms.ladder import END_TO_END, LADDER, SITE, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
@@ -84,6 +85,7 @@ class Keeper:
         self.holds = {e.number: Hold(e, duration_s, refresh_s, ladder) for e in evses}
         self._order: dict[int, None] = dict.fromkeys(self.holds)
         self.study = Study(station_id, self.holds, picture, lane, out, new_id, quirks, may_stop=may_stop)
+        self._idle_proof = IdleProof(self.holds, picture, lane, self.study)
 
     def restore(self, grants: Mapping[str, Grant], *, safe_default: bool, now: Now) -> None:
         """Takes over what was on disk when we started."""
@@ -115,6 +117,7 @@ class Keeper:
     def closed(self) -> None:
         """The connection is gone."""
         self._dialect = None
+        self._idle_proof.interrupted()
 
     def set_limit(self, evse: int, amps: float, now: Now, phases: int = 0) -> None:
         """Control's setpoint for one EVSE, and the phases to charge on where it can switch."""
@@ -129,6 +132,7 @@ class Keeper:
     def look(self, now: Now) -> None:
         """Compares what is measured with what was commanded."""
         self.study.look(self._dialect, now)
+        self._idle_proof.look(self._dialect, now)
         for number, hold in self.holds.items():
             live = self._picture.evses[number]
             if live.current_a is None or live.measured_s is None:
@@ -143,6 +147,7 @@ class Keeper:
     def started(self, evse: int) -> None:
         """S5: an EVSE began or resumed; its limit is sent again."""
         self.holds[evse].again()
+        self._idle_proof.interrupted()
 
     def ended(self, evse: int, now: Now) -> None:
         """No transaction there any more."""

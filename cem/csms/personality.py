@@ -58,6 +58,7 @@ class Personality:
         switches_phases: By its own word.
         dead_man: A live limit ends by itself and its fallback takes over.
         dead_man_by: How that is known, or why it is not.
+        idle: Why looking at it while idle did not tell; ``None`` where it did, or was not done yet.
         no_offline_limit: It refuses ``maxOfflineDuration`` (2.1).
         zero_ends: A limit of 0 ends its transaction.
         ignores: It was seen to draw more than it had accepted.
@@ -74,6 +75,7 @@ class Personality:
     switches_phases: bool | None = None
     dead_man: bool | None = None
     dead_man_by: str = "not seen yet"
+    idle: str | None = None
     no_offline_limit: bool = False
     zero_ends: bool = False
     ignores: bool = False

@@ -129,7 +129,7 @@ class Study:
         self._asked.clear()
         for watch in self._watches.values():
             watch.online_s = now.s
-        self._call(dialect.ask_capabilities(), self._capable)
+        self.ask(dialect.ask_capabilities(), self._capable)
 
     def _capable(self, answer: Frame | None, _now: Now) -> None:
         """What it says of itself; what is publicly known of it counts more, for that was seen."""
@@ -190,9 +190,9 @@ class Study:
         provable = not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a
         if own.dead_man is not True and provable and self._asked.get(number, 0) < TRIES:
             self._asked[number] = self._asked.get(number, 0) + 1
-            self._call(dialect.ask_composite(number), partial(self._composite, number, sent, dialect))
+            self.ask(dialect.ask_composite(number), partial(self._composite, number, sent, dialect))
         elif own.dead_man is None and sent.rung.replaces_default and own.way == sent.rung.name:
-            self._proven(False, "it takes live limits only in the place of its default")
+            self.proven("it takes live limits only in the place of its default", safe=False)
 
     def _composite(self, number: int, sent: Sent, dialect: Dialect, answer: Frame | None, now: Now) -> None:
         """Its schedule must show the live limit now, and the fallback once that has ended (dead-man)."""
@@ -214,9 +214,9 @@ class Study:
                 self.personality.dead_man_by = "its composite schedule does not show its limits"
                 self._keep()
         elif last <= hold.evse.fallback_a + SAME_A:
-            self._proven(True, "its composite schedule shows the fallback after the limit")
+            self.proven("its composite schedule shows the fallback after the limit", safe=True)
         elif proven is None:
-            self._proven(False, f"its composite schedule shows {last:g} A after the limit")
+            self.proven(f"its composite schedule shows {last:g} A after the limit", safe=False)
 
     def _lost(self, hold: Hold, when: str) -> None:
         """It has lost its limit, and perhaps its default: both are sent again."""
@@ -226,9 +226,15 @@ class Study:
             self.personality.loses += (when,)
             self._keep()
 
-    def _proven(self, proven: bool, how: str) -> None:
-        self.personality.dead_man, self.personality.dead_man_by = proven, how
-        if not proven:
+    def seen_idle(self, what: str) -> None:
+        """What came of looking at it while idle, where that proved nothing."""
+        self.personality.idle = what
+        self._keep()
+
+    def proven(self, how: str, *, safe: bool) -> None:
+        """Whether it falls back by itself."""
+        self.personality.dead_man, self.personality.dead_man_by = safe, how
+        if not safe:
             text = (
                 f"{self._station_id} has no dead-man ({how}): if this controller dies it may draw its maximum, which cem "
                 "check counts from now on"
@@ -239,7 +245,7 @@ class Study:
     def default_refused(self) -> None:
         """It will not have a default profile: nothing holds it when a live limit ends."""
         if self.personality.dead_man is not False:
-            self._proven(False, "it refuses a default charging profile")
+            self.proven("it refuses a default charging profile", safe=False)
 
     def ended(self, number: int, now: Now) -> None:
         """Its transaction is over."""
@@ -260,7 +266,7 @@ class Study:
             if watch.check_s is not None and now.s >= watch.check_s and dialect is not None:
                 watch.check_s = None
                 if hold.acked is not None and self.personality.dead_man:
-                    self._call(dialect.ask_composite(number), partial(self._composite, number, hold.acked, dialect))
+                    self.ask(dialect.ask_composite(number), partial(self._composite, number, hold.acked, dialect))
             if live.current_a is None or live.measured_s is None or live.measured_s <= watch.looked_s:
                 continue
             if self._picture.transactions.at(number) is None or hold.acked is None or watch.limit_a is None:
@@ -325,7 +331,7 @@ class Study:
             watch.stage, watch.since_s = 1, now.s + GIVES_UP_S
             transaction = self._picture.transactions.at(number)
             if self._may_stop and dialect is not None and transaction is not None:
-                self._call(dialect.remote_stop(transaction.local_id))
+                self.ask(dialect.remote_stop(transaction.local_id))
                 text = f"{self._station_id} EVSE {number} does not follow any limit; its transaction was ended"
                 self._out.append(Emit("transaction_stopped", text, {"evse": hold.evse.evse_id}))
 
@@ -335,6 +341,7 @@ class Study:
         text = orjson.dumps(self.personality.record()).decode()
         self._out.append(Persist((Kept(self._station_id, NAME, text),)))
 
-    def _call(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
+    def ask(self, ask: Ask, done: Done = lambda _answer, _now: None) -> None:
+        """A question of ours, which waits for everything else."""
         message_id = self._new_id()
         self._lane.push(Waiting(message_id, call(message_id, *ask), Priority.BULK, ASK_TIMEOUT_S, done))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -18,15 +19,32 @@ CAR = EvType(phases=3, need_wh=1e6, settle_s=1.0, draw=1.0)
 KINDS = [Station16, Station201]
 
 
+QUICK = Personality(reconnect_s=(0.1, 0.2))
+
+
+class Fast:
+    """A clock by which an hour lasts six minutes."""
+
+    def __init__(self):
+        self._began_s, self._utc = time.monotonic(), datetime.now(UTC)
+
+    def monotonic_s(self):
+        return self._began_s + 10 * (time.monotonic() - self._began_s)
+
+    def utc(self):
+        return self._utc + timedelta(seconds=self.monotonic_s() - self._began_s)
+
+
 class Plugged:
     """A running simulated station whose clock can be moved."""
 
-    def __init__(self, kind, address):
+    def __init__(self, kind, address, personality=QUICK, clock=None):
         self.ahead_s = 0.0
         self.plant = Plant(make_site())
         self.station = kind(
-            "A", address, [self.plant.points["A/1"]], personality=Personality(reconnect_s=(0.1, 0.2)),
-            utc_s=lambda: time.time() + self.ahead_s,
+            "A", address, [self.plant.points["A/1"]], personality=personality,
+            utc_s=lambda: (time.time() if clock is None else clock.utc().timestamp()) + self.ahead_s,
+            now_s=time.monotonic if clock is None else clock.monotonic_s,
         )  # fmt: skip
 
     @property
@@ -35,8 +53,8 @@ class Plugged:
 
 
 @contextlib.asynccontextmanager
-async def simulated(kind, address):
-    site = Plugged(kind, address)
+async def simulated(kind, address, **how):
+    site = Plugged(kind, address, **how)
     task = asyncio.create_task(site.station.run())
     try:
         yield site
@@ -60,6 +78,27 @@ async def test_l16_a_station_falls_to_its_fallback_when_we_are_gone_for_good(kin
         assert site.allowed_a == 20.0
         site.ahead_s = 121.0
         assert site.allowed_a == 6.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_l16_a_station_shows_while_idle_that_it_falls_back(kind):
+    """A limit below its fallback is left to end; nobody could have drawn more meanwhile."""
+    clock, offered = Fast(), []
+    idle = Personality(reconnect_s=(0.1, 0.2), idle_as_started=True)
+    async with (
+        local_csms(["A"], clock=clock) as local,
+        simulated(kind, local.address, personality=idle, clock=clock) as site,
+    ):
+
+        def known():
+            offered.append(site.station.composite(1, 60, "A")[1][0][1])
+            return local.server.status()["stations"][0]["personality"]["dead_man"]
+
+        await until(lambda: site.station.store.profiles)
+        await until(lambda: known() is not None, 40)
+        assert known() is True
+        assert min(offered) == 0.0
+        assert max(offered) == 6.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
