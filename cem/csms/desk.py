@@ -28,6 +28,7 @@ from cem.csms.picture import Picture
 from cem.csms.records import Registration
 from cem.csms.settings import Settings
 from cem.csms.thinning import signed
+from cem.csms.turned_away import TurnedAway
 from cem.csms.uplink import Uplink
 
 HEARTBEAT_S = 60
@@ -80,6 +81,7 @@ class Desk:
         self._signs = signs
         self._signing = Pace(1 / 60, 3, 3)
         self._asked_again: dict[str, list[str]] = {}
+        self._turned_away = TurnedAway()
         self.registration: Registration | None = None
 
     def handle(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now) -> None:
@@ -113,6 +115,9 @@ class Desk:
                 frame, kind, told_id, dialect, now
             )  # whole: what was asked for concerns the cloud alone
         frame = upward
+        if isinstance(fact, TransactionTold) and self._turned_away.hold_back(frame, fact, now.s):
+            self._refuse(frame, fact, now)
+            return
         # Order (C4); and what a cloud has refused to hear the start of stays together.
         waits = isinstance(fact, TransactionTold) and (
             len(self._uplink.journal) > 0 or self._uplink.journal.parks(told_id)
@@ -124,6 +129,7 @@ class Desk:
             self._learn(fact, now)
         if isinstance(fact, StatusTold):
             self._uplink.remember_status((fact.evse, fact.connector), frame, told=True)
+        self._turned_away.taken(frame)
         self._relay(frame, fact, kind, dialect, now)
 
     def _sign(self, frame: Frame, dialect: Dialect, now: Now) -> None:
@@ -238,8 +244,9 @@ class Desk:
         key, kind = start_key(fact), journal_kind(frame, fact)
         local_id = fact.transaction_id if isinstance(fact, TransactionTold) else None
         if self._upstream and kind is not None and self._uplink.journal.refuses(kind):
-            self._refuse(frame)
+            self._refuse(frame, fact, now)
             return
+        self._turned_away.taken(frame)
         if key is not None and isinstance(fact, TransactionTold):
             local_id = self._fresh_id()
             if not self._upstream:
@@ -261,8 +268,10 @@ class Desk:
         if isinstance(fact, Booted):
             self._accept(dialect, now)
 
-    def _refuse(self, frame: Frame) -> None:
+    def _refuse(self, frame: Frame, fact: Fact | None, now: Now) -> None:
         """No room to keep this: the station hears so and tries again, rather than that we lose it (I11)."""
+        if isinstance(fact, TransactionTold):
+            self._turned_away.refused(frame, fact, now.s)
         self._out.append(SendDown(error(frame.message_id, "InternalError", "no room to keep this message")))
 
     def _reply(self, frame: Frame, fact: Fact | None, dialect: Dialect, now: Now, local_id: str | None) -> None:

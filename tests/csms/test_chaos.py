@@ -31,6 +31,17 @@ async def test_c1_c5_l1_l4_l6_l8_chaos_loses_nothing(seeds):
     assert all(seen[way] > rounds // 8 for way in ways), seen
 
 
+@pytest.mark.parametrize(
+    ("seed", "steps"),
+    [
+        pytest.param(21529, 60, id="an end is taken while its start was refused for want of room"),
+        pytest.param(101696, 60, id="a thinned sample is told again after a restart and taken for the latest"),
+    ],
+)
+async def test_rounds_that_found_a_fault(seed, steps):
+    await play(seed, steps=steps)
+
+
 @pytest.mark.parametrize("point", CRASH_POINTS)
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])
 async def test_l1_death_at_each_point_of_each_step_of_one_transaction(point, version):

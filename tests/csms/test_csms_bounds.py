@@ -45,6 +45,25 @@ def test_samples_closer_than_a_minute_are_thinned_as_they_come_but_the_first_and
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_a_thinned_sample_that_is_told_again_after_a_restart_does_not_pass_for_the_latest(version):
+    rig = short_of_room(version)
+    rig.cloud_closed()
+    tx = rig.start()
+    said = []
+    for number in range(1, 4):
+        rig.pass_time(10)
+        said.append((rig.at_s, 1000 + number, number))
+        meter(rig, tx, 1000 + number, number=number)
+    assert registers(rig) == [1001, 1003]
+    after = rig.again()
+    after.open()
+    for at_s, wh, number in said[1:]:  # what the station had no answer to
+        after.at_s = at_s
+        assert meter(after, tx, wh, number=number) is not None
+    assert registers(after) == [1001, 1003]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_i11_where_room_is_short_every_second_sample_goes_and_nothing_else(version):
     rig = short_of_room(version, per_station=20)
     rig.cloud_closed()
@@ -102,8 +121,79 @@ def test_i11_beyond_ten_times_the_room_a_start_is_refused_not_lost_and_a_stop_is
     rig.cloud_opened()
     heard = kinds(told(rig))
     assert (heard.count("start"), heard.count("stop")) == (30, 1)
-    rig.start(tx="later", meter=777)
+    for _ in range(2):  # told again, and the refused one was not: that is given up
+        rig.start(tx="later", meter=777)
     assert kinds(told(rig)) == ["start"]  # there is room again
+
+
+def say(rig, kind, tx, number):
+    """One message of a 2.x transaction; whether it was taken."""
+    payload = {
+        "eventType": kind, "timestamp": f"2026-11-22T10:00:{number:02d}Z", "triggerReason": "RemoteStop", "seqNo": number,
+        "transactionInfo": {"transactionId": tx}, "evse": {"id": 1, "connectorId": 1},
+    }  # fmt: skip
+    return rig.call("TransactionEvent", payload) is not None
+
+
+def filled(per_station=3):
+    """A station of which as much waits as may; its next start is refused, an end would be taken."""
+    rig = short_of_room(per_station=per_station)
+    rig.cloud_closed()
+    for number in range(10 * per_station):
+        assert say(rig, "Started", f"before-{number}", 0)
+    return rig
+
+
+def test_i6_the_end_of_a_transaction_is_not_taken_before_the_start_that_was_refused():
+    """A station that does not wait for an answer tells the end before it repeats the start."""
+    rig = filled()
+    assert not say(rig, "Started", "tx", 0)
+    assert not say(rig, "Updated", "tx", 1)
+    rig.cloud_opened()
+    told(rig)
+    assert waiting(rig) == []
+    assert not say(rig, "Ended", "tx", 2)  # there is room, but the start has still to come
+    assert [say(rig, kind, "tx", n) for n, kind in enumerate(("Started", "Updated", "Ended"))] == [False] * 3
+    # None of these is answered yet because they are on their way to the cloud.
+    assert kinds(told(rig)) == ["start", "update", "stop"]
+    assert say(rig, "Ended", "tx", 2)
+
+
+def test_a_refused_start_that_is_refused_again_keeps_its_place():
+    rig = filled()
+    for _ in range(3):
+        assert not say(rig, "Started", "tx", 0)
+        assert not say(rig, "Ended", "tx", 1)
+        rig.pass_time(35)
+    rig.cloud_opened()
+    told(rig)
+    assert not say(rig, "Started", "another", 2)
+    say(rig, "Started", "tx", 0)
+    say(rig, "Ended", "tx", 1)
+    say(rig, "Started", "another", 2)
+    assert kinds(told(rig)) == ["start", "stop", "start"]
+
+
+def test_a_station_that_gave_up_its_refused_start_is_heard_at_its_second_try():
+    """It waits for each answer: what it goes on to tell proves that the start will not come again."""
+    rig = filled()
+    for _ in range(3):
+        assert not say(rig, "Started", "tx", 0)
+        rig.pass_time(10)
+    assert not say(rig, "Ended", "tx", 1)
+    assert say(rig, "Ended", "tx", 1)
+
+
+def test_a_station_that_repeats_nothing_is_heard_again_after_two_minutes():
+    rig = filled()
+    for number in range(12):
+        assert not say(rig, "Started", f"tx{number}", 0)
+        rig.pass_time(9, step=9)
+    rig.cloud_opened()
+    told(rig)
+    rig.pass_time(20)
+    say(rig, "Started", "later", 0)
+    assert kinds(told(rig)) == ["start"]
 
 
 def test_the_site_is_bounded_too_and_shares_what_there_is():
