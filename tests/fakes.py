@@ -80,10 +80,8 @@ class MemoryStore:
                 found[record.station_id, record.upstream_id, record.seq] = record
             elif isinstance(record, JournalMark):
                 key = record.station_id, record.upstream_id, record.seq
-                if record.state == "dropped":
-                    del found[key]
-                else:
-                    found[key] = replace(found[key], state=record.state)
+                state = "delivered" if record.state == "dropped" else record.state
+                found[key] = replace(found[key], state=state)
         by_station: dict[str, list[JournalEntry]] = {}
         for entry in found.values():
             by_station.setdefault(entry.station_id, []).append(entry)

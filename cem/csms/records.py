@@ -124,8 +124,8 @@ class JournalMark:
     """What became of one journaled message.
 
     Attributes:
-        state: ``delivered`` (the text goes, the fingerprint stays a while), ``dropped`` (thinned out), ``refused``,
-            or ``waiting`` again.
+        state: ``delivered`` or ``dropped`` (thinned out): the text goes, the fingerprint stays a while; ``refused``, or
+            ``waiting`` again.
     """
 
     station_id: str

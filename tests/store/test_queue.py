@@ -54,8 +54,8 @@ async def test_marks_of_one_queue_change_only_that_entry(reopen):
     store = reopen()
     states = {(e.upstream_id, e.seq): (e.state, bool(e.text)) for e in store.journal()["CS1"]}
     assert states == {
-        ("cloud", 1): ("delivered", False), ("cloud", 3): ("refused", True), ("cloud", 4): ("waiting", True),
-        ("other", 1): ("waiting", True),
+        ("cloud", 1): ("delivered", False), ("cloud", 2): ("delivered", False), ("cloud", 3): ("refused", True),
+        ("cloud", 4): ("waiting", True), ("other", 1): ("waiting", True),
     }  # fmt: skip
     assert [e.seq for e in store.queue()] == [3, 4, 1]
     await store.commit([JournalMark("CS1", "cloud", 3, "waiting")])
@@ -71,6 +71,17 @@ async def test_i11_of_what_is_delivered_only_the_latest_fingerprints_stay(reopen
     assert len(kept) == DELIVERED_KEPT
     assert kept[-1].fingerprint == f"f{DELIVERED_KEPT + 50}"
     assert store.queue() == ()
+
+
+async def test_i11_of_what_is_thinned_out_only_the_latest_fingerprints_stay_beside_what_waits(reopen):
+    store = reopen()
+    for n in range(1, DELIVERED_KEPT + 51):
+        await store.commit([entry(n)])
+        if n > 1:
+            await store.commit([JournalMark("CS1", "cloud", n, "dropped")])
+    kept = store.journal()["CS1"]
+    assert len(kept) == DELIVERED_KEPT + 1
+    assert [e.seq for e in store.queue()] == [1]
 
 
 async def test_id_maps_come_back_in_the_order_of_mapping(reopen):
