@@ -30,9 +30,15 @@ class Observers:
     def keep(self, frame: Frame, kind: str, local_id: str, dialect: Dialect, now: Now) -> None:
         """A message that was, or is about to be, acknowledged to the station."""
         for uplink in self._uplinks:
-            if not uplink.repeats(frame) and not uplink.journal.refuses(kind):
+            begun = dialect.version != "1.6" or kind not in {"update", "stop"} or _knows(uplink, local_id)
+            if begun and not uplink.repeats(frame) and not uplink.journal.refuses(kind):
                 live = uplink.state is State.UP and uplink.usable
                 uplink.hold_back(frame, kind, local_id, dialect.version, now, sent=live)
+
+
+def _knows(uplink: Uplink, local_id: str) -> bool:
+    """Whether it has heard the start of this transaction, or will; without, its id would be another's there (1.6)."""
+    return uplink.ids.knows(local_id) or uplink.journal.holds(local_id) or uplink.journal.parks(local_id)
 
 
 def _answered(uplink: Uplink, fact: Fact | None) -> Done:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cem.csms.actions import CloseUpstream, OpenUpstream, Persist, SendDown
+from cem.csms.pace import Room, Shared
 from cem.csms.records import JournalEntry
 from tests.csms.rig import Rig, boot_payload
 from tests.csms.test_csms_ledger import answer_of_cloud, kinds, meter, waiting
@@ -101,6 +102,23 @@ def test_both_ids_differ_for_a_transaction_of_an_outage():
         rig.cloud(3, rig.up[-1][1], {})
     rig.cloud(3, rig.up[-1][1], answer_of_cloud(rig.up[-1], 31))
     assert (rig.up[-1][2], rig.up[-1][3]["transactionId"]) == ("StopTransaction", 31)
+
+
+def test_i11_an_observer_that_had_no_room_for_a_start_is_not_told_of_the_rest_under_an_id_that_is_anothers_there():
+    rig = observed("1.6", shared=Shared(Room(per_station=1)))
+    rig.cloud_closed(OTHER)
+    for number in range(5):  # ten messages: no room for another start, room for an end
+        tx = start_up(rig, cloud_id=100 + number)
+        rig.pass_time(1)
+        rig.stop(tx)
+        rig.cloud(3, rig.up[-1][1], {})
+    tx = start_up(rig, cloud_id=900)
+    rig.stop(tx)
+    rig.cloud(3, rig.up[-1][1], {})
+    rig.cloud_opened(OTHER)
+    messages = heard(rig, given=900)
+    assert kinds(messages) == ["start", "stop"] * 5
+    assert waiting(rig) == []
 
 
 def test_i5_what_it_must_hear_is_on_disk_before_the_station_is_answered(rig):
