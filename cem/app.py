@@ -176,6 +176,7 @@ async def _serve(loaded: LoadedSite) -> int:
         contacts=Contacts(contacts(file, site), partial(_read_contacts, fields), store, on_event, clock.monotonic_s()),
     )
     news.append(control)
+    commands = _Commands(loop, stations) if _control_allowed(file.web) else None
     web = WebServer(
         file.web.host,
         file.web.port,
@@ -188,8 +189,8 @@ async def _serve(loaded: LoadedSite) -> int:
         wish=wishes.hand_in if _control_allowed(file.web) else None,
         queue=store.queue,
         forget=partial(_forget, loop, stations.forgetter) if _control_allowed(file.web) else None,
-        commands=_Commands(loop, stations.workflows) if _control_allowed(file.web) else None,
-        retry_queue=partial(loop.call_soon_threadsafe, stations.retry_refused) if _control_allowed(file.web) else None,
+        commands=commands,
+        queue_commands=commands,
     )
     outward = _outward(file, view, wishes, clock)
     stop = asyncio.Event()
@@ -220,16 +221,22 @@ async def _serve(loaded: LoadedSite) -> int:
 
 
 class _Commands:
-    """The operator's commands to stations, from the web's threads, which wait."""
+    """The operator's commands to stations and queues, from the web's threads, which wait."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workflows: Any) -> None:
-        self._loop, self._workflows = loop, workflows
+    def __init__(self, loop: asyncio.AbstractEventLoop, stations: Any) -> None:
+        self._loop, self._stations = loop, stations
 
     def rotate(self, station_id: str) -> dict[str, Any]:
-        return {"id": station_id, "state": self._wait(self._workflows.rotate(station_id))}
+        return {"id": station_id, "state": self._wait(self._stations.workflows.rotate(station_id))}
 
     def migrate(self, station_id: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        return {"id": station_id, "done": self._wait(self._workflows.migrate(station_id, **asked))}
+        return {"id": station_id, "done": self._wait(self._stations.workflows.migrate(station_id, **asked))}
+
+    def retry(self, station_id: str | None) -> int:
+        return int(self._wait(self._stations.queues.retry(station_id)))
+
+    def set_aside(self, station_id: str, upstream_id: str | None, seq: int | None) -> dict[str, Any]:
+        return dict(self._wait(self._stations.queues.set_aside(station_id, upstream_id, seq)))
 
     def _wait(self, asked: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result(COMMAND_TIMEOUT_S)

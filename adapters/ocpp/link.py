@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -174,7 +175,9 @@ class StationLink:
             elif isinstance(action, SendDown | SendUp) and action.durable:
                 if written and await self._all_written():
                     self._send(action)
-            elif written or not isinstance(action, SendDown):
+                elif isinstance(action, SendUp):
+                    self.do(partial(self.session.held_here, action.upstream, action.text))
+            else:
                 self._at_once(action, tasks)
 
     def _at_once(self, action: Action, tasks: asyncio.TaskGroup) -> bool:

@@ -25,6 +25,7 @@ from adapters.ocpp.link import StationLink
 from adapters.ocpp.listener import listen
 from adapters.ocpp.options import options_of
 from adapters.ocpp.privacy import Forgetter
+from adapters.ocpp.queues import Queues
 from adapters.ocpp.reader import StationReader
 from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
 from adapters.ocpp.waiting_room import WaitingRoom
@@ -104,6 +105,7 @@ class OcppServer:
         revoked = Revoked(None if self._pki is None else self._pki / pki.CRL, pki.revoked_serials)
         self._links: dict[str, StationLink] = {}
         self.forgetter = Forgetter(self._links.values(), store, directory)
+        self.queues = Queues(self._links)
         self.workflows = Workflows(self._links, self.forgetter, directory, self._emit)
         self._door = Door(
             stations,
@@ -236,11 +238,6 @@ class OcppServer:
                 self._lost.add(name)
                 text = f"Upstream {upstream.id} at {upstream.url} is away: {why}. Stations are served here meanwhile"
                 self._emit("csms_lost", upstream.id, text)
-
-    def retry_refused(self) -> None:
-        """Another try for every message that a CSMS refused; on the server's own loop."""
-        for link in self._links.values():
-            link.do(link.session.retry_refused)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ GROUPS = {
     "queue": {
         "list": "cem.cli.queue:queue_list",
         "retry": "cem.cli.queue:queue_retry",
+        "aside": "cem.cli.queue:queue_aside",
         "export": "cem.cli.queue:queue_export",
     },
     "device": {

@@ -32,7 +32,7 @@ class SendUp:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write these records to disk; what follows waits for it, and goes not down to the station where it fails (I5)."""
+    """Write these records to disk; what follows waits for it, and what is durable does not go where it fails (I5)."""
 
     records: tuple[Record, ...]
 

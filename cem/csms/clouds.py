@@ -234,6 +234,13 @@ class Clouds:
             self.wanted(self.dialect.version if self.station_here else None, now)
         return count
 
+    def set_aside(self, upstream_id: str | None, seq: int | None) -> JournalEntry | None:
+        """By the operator's command: the first message that waits for a CSMS (``None``: for any), or this one; gives it."""
+        for uplink in self.legs.values():
+            if upstream_id in {None, uplink.leg.upstream_id} and (found := uplink.set_aside(seq)) is not None:
+                return found
+        return None
+
     def status(self) -> dict[str, Any]:
         """For the API."""
         return {

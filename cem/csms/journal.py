@@ -19,7 +19,6 @@ from cem.csms.thinning import NEVER, WHERE_DENSE
 DENSE_S = 60.0
 """Samples of one transaction that are closer than this are thinned as they come."""
 SEEN_ROOM = 500
-ATTEMPTS = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -28,13 +27,19 @@ class Entry:
 
     Attributes:
         sent: It went out before, or may have before a restart, and no acknowledgement came: a repeat (C5).
-        attempts: How often the CSMS has refused it.
-        gone: Delivered, dropped or refused.
+        refused: How often the CSMS has refused it.
+        said: With which error, the last time.
+        unanswered: How often no answer came.
+        passed: The CSMS has answered what follows since.
+        gone: Delivered, dropped or set aside.
     """
 
     record: JournalEntry
     sent: bool = False
-    attempts: int = 0
+    refused: int = 0
+    said: str = ""
+    unanswered: int = 0
+    passed: bool = False
     not_before_s: float = 0.0
     gone: bool = False
 
@@ -78,7 +83,7 @@ class Journal:
                 continue
             self._room.used += 1
             if record.state == "refused":
-                self.parked.append(Entry(record))
+                self.parked.append(Entry(record, sent=True))
                 self._park_id(record)
             else:
                 self._append(Entry(record, sent=record.live or not self.entries))
@@ -87,7 +92,8 @@ class Journal:
         """Takes a message; its ``seq`` and ``state`` are set here."""
         self._seq += 1
         parked = record.local_id in self._parked_ids
-        record = replace(record, seq=self._seq, state="refused" if parked else "waiting")
+        why = "its transaction's start is set aside" if parked else ""
+        record = replace(record, seq=self._seq, state="refused" if parked else "waiting", why=why)
         entry = Entry(record)
         self.remember(record.fingerprint)
         marks = [] if parked else [self._drop(old) for old in self._denser(record)]
@@ -201,6 +207,17 @@ class Journal:
         """The OCPP version in which the first message must be told."""
         return self.entries[0].record.ocpp_version if self.entries else None
 
+    @property
+    def first(self) -> Entry | None:
+        """What is to be told next."""
+        return self.entries[0] if self.entries else None
+
+    def behind(self, first: Entry) -> Entry | None:
+        """What could be told without the first entry having been; not of a transaction that it begins in 1.6."""
+        begins = first.record.local_id if first.record.kind == "start" and first.record.ocpp_version == "1.6" else None
+        rest = islice(self.entries, 1, None)
+        return next((e for e in rest if begins is None or e.record.local_id != begins), None)
+
     def ready(self, now_s: float) -> Entry | None:
         """The first entry, if it may be sent now."""
         if self.entries and now_s >= self.entries[0].not_before_s:
@@ -233,17 +250,18 @@ class Journal:
 
     # -- what the CSMS will not take --------------------------------------------------------------------------------
 
-    def park(self, chosen: Callable[[Entry], bool], *, whole: bool) -> int:
+    def park(self, chosen: Callable[[Entry], bool], why: str, *, whole: bool) -> int:
         """Sets messages aside until somebody asks for another try; they stay on disk.
 
         Args:
             chosen: Which.
+            why: For people.
             whole: What follows of the same transactions is set aside too: the CSMS does not know them (1.6).
         """
         found = [entry for entry in self.entries if chosen(entry)]
         marks = []
         for entry in found:
-            marks.append(self._take_out(entry, "refused"))
+            marks.append(replace(self._take_out(entry, "refused"), why=why))
             self._room.used += 1
             entry.record = replace(entry.record, state="refused")
             self.parked.append(entry)
@@ -261,16 +279,26 @@ class Journal:
         """Whether the CSMS does not know this transaction because it refused its start."""
         return local_id in self._parked_ids
 
-    def retry(self) -> int:
-        """Puts what was refused back in its place."""
-        again = [Entry(replace(entry.record, state="waiting"), sent=entry.sent) for entry in self.parked]
+    def retry(self, chosen: Callable[[Entry], bool] = lambda _entry: True) -> int:
+        """Puts what was set aside back in its place."""
+        found = [entry for entry in self.parked if chosen(entry)]
+        again = [Entry(replace(entry.record, state="waiting", why=""), sent=entry.sent) for entry in found]
         if again:
             marks = [JournalMark(self._station_id, self._upstream_id, e.record.seq, "waiting") for e in again]
             self._out.append(Persist(tuple(marks)))
-        self.parked.clear()
-        self._parked_ids.clear()
+        self.parked = [entry for entry in self.parked if entry not in found]
+        self._parked_ids -= {entry.record.local_id for entry in found}
         self.entries = deque(sorted([*self.entries, *again], key=lambda e: e.record.seq))
         return len(again)
+
+    def take_back(self, message_id: str) -> bool:
+        """The CSMS answers after all what was set aside: it is put back, with what was set aside on its account."""
+        entry = next((e for e in self.parked if e.sent and e.record.message_id == message_id), None)
+        if entry is None:
+            return False
+        one = entry.record
+        whole = one.kind == "start" and one.ocpp_version == "1.6"
+        return self.retry(lambda e: e is entry or (whole and e.record.local_id == one.local_id)) > 0
 
     def forget(self, token: str, instead: str) -> None:
         """Another token stands where this one stood; on disk it is the store that changes it."""
@@ -289,4 +317,12 @@ class Journal:
             "repeats": sum(entry.sent for entry in islice(self.entries, 50)),  # they stand in front
             "thinned": self.thinned,
             "since": self.entries[0].record.at_utc.isoformat() if self.entries else None,
+            "first": None if self.first is None else {"seq": self.first.record.seq, "why": self._why(self.first)},
         }
+
+    @staticmethod
+    def _why(entry: Entry) -> str:
+        """Why it is still here, as far as it is the CSMS's doing."""
+        if entry.refused:
+            return f"refused {entry.refused} times ({entry.said})"
+        return f"left unanswered {entry.unanswered} times" if entry.unanswered else ""

@@ -200,10 +200,10 @@ class Keeper:
 
         return min(waiting, key=waits)
 
-    def _send(self, ask: Ask, now: Now, done: Callable[[Frame | None, Now], None]) -> None:
+    def _send(self, ask: Ask, now: Now, done: Callable[[Frame | None, Now], None], *, durable: bool = False) -> None:
         message_id = self._new_id()
         waiting = Waiting(message_id, call(message_id, *ask), Priority.LIMIT, LIMIT_TIMEOUT_S, done)
-        self._out.append(SendDown(self._lane.send(waiting, now.s)))
+        self._out.append(SendDown(self._lane.send(waiting, now.s), durable=durable))
 
     def _send_default(self, dialect: Dialect, number: int, now: Now) -> None:
         hold = self.holds[number]
@@ -246,8 +246,9 @@ class Keeper:
         if transaction is None or target is None:
             return
         grant = hold.grant_needed(target, now)
-        if grant is not None:  # on disk before the raise is on the wire
+        if grant is not None:  # on disk before the raise is on the wire; a cut waits for no disk that is broken
             self._out.append(Persist((grant,)))
+        cuts = target < (hold.confirmed_a(now.s) or 0.0)
         sent = hold.sending(target, now.s)
         start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - BACKDATE_S)
         amount = target if sent.rung.unit == "A" else hold.watts(target)
@@ -284,7 +285,7 @@ class Keeper:
                     self._not_switched(hold, f"refuses it ({_said(answer, dialect)})")
             self._out.append(News())
 
-        self._send(dialect.live_limit(live), now, done)
+        self._send(dialect.live_limit(live), now, done, durable=grant is not None and not cuts)
 
     def _not_switched(self, hold: Hold, why: str) -> None:
         text = (

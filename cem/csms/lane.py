@@ -120,6 +120,11 @@ class Lane:
         """Takes the CALL that an answer belongs to; ``None`` for an answer nobody waits for."""
         return self._on_way.pop(message_id, None)
 
+    def withdraw(self, waiting: Waiting) -> None:
+        """Nobody waits for the answer to this CALL any more."""
+        if self._on_way.get(waiting.message_id) is waiting:
+            del self._on_way[waiting.message_id]
+
     def overdue(self, now_s: float) -> list[Waiting]:
         """Takes every CALL whose time is up, on its way or still waiting."""
         if not self._on_way and not self._queue:

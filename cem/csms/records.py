@@ -100,7 +100,8 @@ class JournalEntry:
         at_utc: When we took it.
         live: It first went out while it happened, so a repeat goes without ``offline``.
         thin: 0 never dropped, 1 only where room is short, 2 where samples are closer than needed.
-        state: ``waiting``, or ``refused`` where the CSMS will not take it.
+        state: ``waiting``, or ``refused`` where it is set aside.
+        why: It is set aside; empty where it is not, and where the queue is not read for people.
     """
 
     station_id: str
@@ -117,6 +118,7 @@ class JournalEntry:
     live: bool = False
     thin: int = 0
     state: str = "waiting"
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +126,16 @@ class JournalMark:
     """What became of one journaled message.
 
     Attributes:
-        state: ``delivered`` or ``dropped`` (thinned out): the text goes, the fingerprint stays a while; ``refused``, or
-            ``waiting`` again.
+        state: ``delivered`` or ``dropped`` (thinned out): the text goes, the fingerprint stays a while; ``refused`` (set
+            aside), or ``waiting`` again.
+        why: It is set aside.
     """
 
     station_id: str
     upstream_id: str
     seq: int
     state: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,9 +249,16 @@ class StationSession:
         self._onboarding.ask(ask, told)
         return self._flush(now)
 
-    def retry_refused(self, now: Now) -> list[Action]:
-        """Somebody asks for another try of what a CSMS refused."""
-        self.clouds.retry(now)
+    def retry_refused(self, now: Now, told: Callable[[int], None] = lambda _count: None) -> list[Action]:
+        """Somebody asks for another try of what was set aside; ``told`` is called with how many messages that is."""
+        told(self.clouds.retry(now))
+        return self._flush(now)
+
+    def set_aside(
+        self, upstream_id: str | None, seq: int | None, told: Callable[[JournalEntry | None], None], now: Now
+    ) -> list[Action]:
+        """The operator takes one message out of a CSMS's queue; ``told`` is called with it. It stays on disk."""
+        told(self.clouds.set_aside(upstream_id, seq))
         return self._flush(now)
 
     def _accept(self, dialect: Dialect, now: Now, *, booted: bool) -> None:
@@ -301,6 +308,11 @@ class StationSession:
     def waits(self) -> bool:
         """Something is on its way or queued, on any leg, so that time may soon change what is to be done."""
         return len(self._down) > 0 or self.clouds.waits
+
+    def held_here(self, upstream: str, text: str, now: Now) -> list[Action]:
+        """A text for a CSMS did not leave, because what it stands on could not be written."""
+        self.clouds.legs[upstream].held_here(text, now)
+        return self._flush(now)
 
     def persist_failed(self) -> None:
         """The last records are not on disk; what is on record is no longer known."""

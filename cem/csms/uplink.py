@@ -6,17 +6,16 @@ from enum import Enum
 from typing import Any
 
 from cem.csms.actions import PRIMARY, Action, CloseUpstream, Emit, OpenUpstream, SendUp
-from cem.csms.dialect import Ask, Dialect
-from cem.csms.facts import start_key
-from cem.csms.frames import BadFrame, Frame, Kind, call, parse, payload_text, with_value
+from cem.csms.dialect import Ask
+from cem.csms.frames import Frame, Kind, call, payload_text
 from cem.csms.ids import Ids
-from cem.csms.journal import ATTEMPTS, Entry, Journal
+from cem.csms.journal import Journal
 from cem.csms.lane import Done, Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.pace import Shared
 from cem.csms.records import IdMap, JournalEntry
+from cem.csms.teller import REPLAY_TIMEOUT_S, Teller
 from cem.csms.thinning import thin
-from cem.csms.versions import dialect_of
 
 DIAL_GRACE_S = 5.0
 """A station that has just connected waits this long for its uplink before we answer ourselves."""
@@ -24,9 +23,6 @@ AUTHORIZE_S = 8.0
 MOST_STATUSES = 100
 ANSWER_S = 20.0
 """A station is answered within this, before its own time-out (commonly 30 s)."""
-REPLAY_TIMEOUT_S = 120.0
-"""A CSMS may take a minute to answer (C9); on a living connection an acknowledgement is lost only after twice that (I6)."""
-REFUSED_PAUSE_S = 30.0
 
 
 class State(Enum):
@@ -85,12 +81,14 @@ class Uplink:
         self.leg = leg
         self._out = out
         self._new_id = new_id
-        self._pace = shared.pace(leg.upstream_id)
-        self._token_rejected = token_rejected
         self.state = State.NONE
         self.lane = Lane()
         self.ids = Ids(station_id, leg.upstream_id, running, out)
         self.journal = Journal(station_id, leg.upstream_id, shared.room, out)
+        self._teller = Teller(
+            station_id, leg.upstream_id, self.lane, self.journal, self.ids, shared.pace(leg.upstream_id), out,
+            None if leg.observes else token_rejected,
+        )  # fmt: skip
         self._version: str | None = None
         self._station_version: str | None = None
         self._dialing_since_s = 0.0
@@ -156,7 +154,8 @@ class Uplink:
         version = self._version
         if version is None or version == self._station_version:
             return
-        count = self.journal.park(lambda entry: entry.record.ocpp_version == version, whole=False)
+        why = f"OCPP {version} is no longer taken"
+        count = self.journal.park(lambda entry: entry.record.ocpp_version == version, why, whole=False)
         if count:
             text = (
                 f"{self.leg.upstream_id} no longer takes OCPP {version}, in which {count} messages of {self._station_id} "
@@ -268,7 +267,7 @@ class Uplink:
         text = self.lane.next(now.s)
         durable = text is None
         if text is None and journaled:
-            text = self._replay(now)
+            text = self._teller.next(self._version, now)
         if text is None:
             return False
         self._out.append(SendUp(text, self.leg.name, durable=durable))
@@ -276,87 +275,17 @@ class Uplink:
 
     # -- the journal ------------------------------------------------------------------------------------------------
 
-    def _replay(self, now: Now) -> str | None:
-        """The first journaled message, if it is its turn."""
-        entry = self.journal.ready(now.s)
-        dialect = None if entry is None else dialect_of(entry.record.ocpp_version)
-        if entry is None or dialect is None or entry.record.ocpp_version != self._version:
-            return None
-        if not self.lane.free(now.s) or not self._pace.take(now.s):
-            return None
-        entry.sent = True
-
-        def done(answer: Frame | None, now: Now) -> None:
-            if answer is not None:
-                self._replayed(entry, answer, dialect, now)
-
-        text = self._retold(entry.record, dialect)
-        waiting = Waiting(entry.record.message_id, text, Priority.BULK, REPLAY_TIMEOUT_S, done, replay=True)
-        return self.lane.send(waiting, now.s)
-
-    def _retold(self, record: JournalEntry, dialect: Dialect) -> str:
-        """As the station wrote it but for a mapped id (1.6) or ``offline`` (2.x)."""
-        if record.kind == "event":
-            return record.text
-        if record.ocpp_version != "1.6":
-            # A repeat of what went out live carries the same payload again (C5).
-            return record.text if record.live else with_value(record.text, "offline", value=True)
-        if record.kind != "start":
-            cloud_id = self.ids.cloud_id(record.local_id)
-            if cloud_id != record.local_id:
-                return with_value(record.text, "transactionId", dialect.wire_id(cloud_id))
-        return record.text
-
     def late(self, frame: Frame, now: Now) -> None:
         """An answer that nobody waits for any more; to a journaled message it counts all the same."""
-        entry = self.journal.find(frame.message_id)
-        dialect = None if entry is None else dialect_of(entry.record.ocpp_version)
-        if entry is not None and dialect is not None:
-            self._replayed(entry, frame, dialect, now)
+        self._teller.late(frame, now)
 
-    def _replayed(self, entry: Entry, answer: Frame, dialect: Dialect, now: Now) -> None:
-        """The answer to a journaled message."""
-        if entry.gone:
-            return
-        record = entry.record
-        taken = answer.kind is Kind.RESULT
-        if taken and record.kind == "start" and record.ocpp_version == "1.6":
-            given = dialect.start_answer(answer.payload).transaction_id
-            taken = given is not None
-            if given is not None:
-                self.ids.map(record.local_id, given, self._key(record, dialect))
-        if not taken:
-            self._refused(entry, answer, now)
-            return
-        judges = not self.leg.observes and record.kind in {"start", "update"}
-        if judges and dialect.token_accepted(answer.payload) is False:
-            self._token_rejected(record.local_id, now)
-        self.journal.delivered(entry)
+    def held_here(self, text: str, now: Now) -> None:
+        """This text did not leave."""
+        self._teller.held_here(text, now)
 
-    @staticmethod
-    def _key(record: JournalEntry, dialect: Dialect) -> str:
-        try:
-            return start_key(dialect.read(record.action, parse(record.text).payload)) or ""
-        except BadFrame:
-            return ""
-
-    def _refused(self, entry: Entry, answer: Frame, now: Now) -> None:
-        entry.attempts += 1
-        entry.not_before_s = now.s + REFUSED_PAUSE_S
-        if entry.attempts < ATTEMPTS:
-            return
-        record = entry.record
-        # A CSMS that never gave the transaction an id can be told nothing more of it (1.6).
-        whole = record.kind == "start" and record.ocpp_version == "1.6"
-        self.journal.park(
-            lambda other: other is entry or (whole and other.record.local_id == record.local_id), whole=whole
-        )
-        what = f"{record.action} of transaction {record.local_id}" if record.local_id else record.action
-        text = (
-            f"{self.leg.upstream_id} refuses {what} of {self._station_id} ({answer.code or 'no id'}); it is kept here: "
-            "cem queue list, cem queue retry"
-        )
-        self._out.append(Emit("transaction_refused", text))
+    def set_aside(self, seq: int | None) -> JournalEntry | None:
+        """By the operator's command: the first message that waits, or this one; gives it."""
+        return self._teller.set_aside(seq)
 
     def status(self) -> dict[str, Any]:
         """For the API."""

@@ -25,7 +25,7 @@ AUDITED = frozenset({
     "station_unauthorized", "station_certificate", "station_unencrypted", "station_unknown", "station_twice",
     "station_flood", "address_flood", "certificate_unusable", "access_changed",
     "credentials_offered", "credentials_refused", "credentials_rotated", "migration_refused", "station_migrated",
-    "certificate_issued", "certificate_refused",
+    "certificate_issued", "certificate_refused", "message_set_aside",
 })  # fmt: skip
 """Events that are put into the audit when they are noted; what the OCPP sessions decide is written by them."""
 _INSERT = "INSERT INTO audit (at_utc, at_s, code, subject, text, data) VALUES (?, ?, ?, ?, ?, ?)"

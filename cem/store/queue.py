@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,10 @@ CREATE TABLE IF NOT EXISTS journal (
     PRIMARY KEY (station_id, upstream_id, seq)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS journal_done ON journal (station_id, upstream_id, seq) WHERE state = 'delivered';
+CREATE TABLE IF NOT EXISTS journal_why (
+    station_id TEXT NOT NULL, upstream_id TEXT NOT NULL, seq INTEGER NOT NULL, why TEXT NOT NULL,
+    PRIMARY KEY (station_id, upstream_id, seq)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS id_map (
     station_id TEXT NOT NULL, upstream_id TEXT NOT NULL, local_id TEXT NOT NULL, cloud_id TEXT NOT NULL,
     start_key TEXT NOT NULL, PRIMARY KEY (station_id, upstream_id, local_id)
@@ -28,7 +32,7 @@ CREATE TABLE IF NOT EXISTS id_map (
 DELIVERED_KEPT = 200
 """Fingerprints of so many messages of each station that are done with stay, so that repeats are known after a restart."""
 T = TypeVar("T", JournalEntry, IdMap)
-_COLUMNS = tuple(f.name for f in fields(JournalEntry))
+_COLUMNS = tuple(f.name for f in fields(JournalEntry) if f.name != "why")
 _INSERT = f"INSERT OR REPLACE INTO journal ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names come from the dataclass
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM journal "  # noqa: S608 - names come from the dataclass
 _ONE = "WHERE station_id = ? AND upstream_id = ? AND seq = ?"
@@ -41,7 +45,9 @@ def apply_queue_record(connection: sqlite3.Connection, record: JournalEntry | Jo
             values: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
             values["at_utc"] = record.at_utc.isoformat()
             connection.execute(_INSERT, tuple(values[name] for name in _COLUMNS))
+            _explain(connection, record)
         case JournalMark(station_id, upstream_id, seq, "delivered" | "dropped"):
+            _explain(connection, record)
             # A sample that was thinned out is known again too: taken anew it would pass for the latest one.
             connection.execute(
                 f"UPDATE journal SET state = 'delivered', text = '' {_ONE}",  # noqa: S608 - a constant
@@ -53,6 +59,7 @@ def apply_queue_record(connection: sqlite3.Connection, record: JournalEntry | Jo
                 (station_id, upstream_id, seq - DELIVERED_KEPT),
             )
         case JournalMark(station_id, upstream_id, seq, state):
+            _explain(connection, record)
             connection.execute(f"UPDATE journal SET state = ? {_ONE}", (state, station_id, upstream_id, seq))  # noqa: S608 - a constant
         case IdMap(station_id, upstream_id, local_id, None):
             connection.execute(
@@ -65,6 +72,24 @@ def apply_queue_record(connection: sqlite3.Connection, record: JournalEntry | Jo
                 "INSERT OR REPLACE INTO id_map VALUES (?, ?, ?, ?, ?)",
                 (station_id, upstream_id, local_id, cloud_id, start_key),
             )
+
+
+def _explain(connection: sqlite3.Connection, record: JournalEntry | JournalMark) -> None:
+    """Keeps why a message is set aside; forgets it once it is not."""
+    place = record.station_id, record.upstream_id, record.seq
+    if record.why:
+        connection.execute("INSERT OR REPLACE INTO journal_why VALUES (?, ?, ?, ?)", (*place, record.why))
+    else:
+        connection.execute(f"DELETE FROM journal_why {_ONE}", place)  # noqa: S608 - a constant
+
+
+def read_queue(path: Path, *, station_id: str | None, limit: int) -> tuple[JournalEntry, ...]:
+    """What CSMSs have not heard, with why some of it is set aside; as ``read_journal``."""
+    entries = read_journal(path, waiting_only=True, station_id=station_id, limit=limit)
+    if all(entry.state == "waiting" for entry in entries):
+        return entries
+    whys = {tuple(place): why for *place, why in _rows(path, "SELECT * FROM journal_why", ())}
+    return tuple(replace(e, why=whys.get((e.station_id, e.upstream_id, e.seq), "")) for e in entries)
 
 
 def read_journal(

@@ -27,7 +27,7 @@ from cem.store.id_blocks import IdBlocks
 from cem.store.jobs import Call, Job
 from cem.store.ledger import Ledger
 from cem.store.purge import purge
-from cem.store.queue import by_station, read_id_maps, read_journal
+from cem.store.queue import by_station, read_id_maps, read_journal, read_queue
 from cem.store.rollups import Rollup
 from cem.store.rows import Entry, State, TransactionIds, read_audit, read_sessions
 from cem.store.sessions import Session
@@ -157,7 +157,7 @@ class Store:
 
     def queue(self, limit: int = 200, *, station_id: str | None = None) -> tuple[JournalEntry, ...]:
         """What CSMSs have not heard, in the order of each station's queue; as ``journal``."""
-        return read_journal(self._directory / "ledger.db", waiting_only=True, station_id=station_id, limit=limit)
+        return read_queue(self._directory / "ledger.db", station_id=station_id, limit=limit)
 
     def next_transaction_id(self) -> int:
         """A new transaction id, unique for the site and never 0 or -1.

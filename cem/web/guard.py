@@ -7,7 +7,8 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PREFIXES = ("/api/", "/_nicegui/", "/_nicegui_ws/")
-_ASKED = frozenset({"/api/v1/queue/retry", "/api/v1/queue/export", "/api/v1/privacy/forget"})
+_QUEUE = frozenset({"/api/v1/queue/retry", "/api/v1/queue/aside", "/api/v1/queue/export"})
+_ASKED = _QUEUE | {"/api/v1/privacy/forget"}
 _PATHS = frozenset({"/", "/healthz", "/favicon.ico"})
 
 _HEADERS = {

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -18,7 +18,7 @@ from cem.web.api import Events, Sessions, make_router
 from cem.web.guard import Guard
 from cem.web.page import PageData, has_room, serve_page
 from cem.web.privacy import ForgetToken, make_privacy_router
-from cem.web.queue import ReadQueue, make_queue_router, no_queue
+from cem.web.queue import QueueCommands, ReadQueue, make_queue_router, no_queue
 from cem.web.snapshot import SnapshotCell
 from cem.web.stations import StationCommands, make_stations_router
 from cem.web.wish import HandIn, make_wish_router
@@ -58,7 +58,7 @@ class WebServer:
         version: str = "",
         wish: HandIn | None = None,
         queue: ReadQueue = no_queue,
-        retry_queue: Callable[[], object] | None = None,
+        queue_commands: QueueCommands | None = None,
         forget: ForgetToken | None = None,
         commands: StationCommands | None = None,
     ) -> None:
@@ -77,14 +77,14 @@ class WebServer:
             queue: What upstream CSMSs have not heard.
             forget: Forgets a token, from any thread; ``None``: nobody may ask for that here.
             commands: Re-credentials and re-points stations; ``None``: nobody may ask for that here.
-            retry_queue: Has what they refused told again, from any thread; ``None``: nobody may ask for that here.
+            queue_commands: Changes what is told to them; ``None``: nobody may ask for that here.
         """
         self.port = port
         self._host = host
         self._data = PageData(view, site_name, cycle_s, events)
         routers = (
             make_wish_router(wish, view.knows),
-            make_queue_router(queue, retry_queue),
+            make_queue_router(queue, queue_commands, view),
             make_privacy_router(forget),
             make_stations_router(commands),
             make_router(view, cycle_s, sessions, events),

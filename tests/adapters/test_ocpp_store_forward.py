@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 import json
 
+import pytest
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
 
 from cem.config.csms_models import Upstream
 from cem.csms.records import JournalEntry
+from cem.errors import CemError
 from cem.store import Store
 from tests.adapters.ocpp_peers import Station16, Station201, cloud, local_csms, stamp, station, until
+from tests.csms.test_csms_ledger import answer_of_cloud
 from tests.fakes import MemoryStore
 
 NOWHERE = "ws://127.0.0.1:1/cloud"
@@ -85,6 +89,80 @@ async def test_l6_what_could_not_be_written_is_written_when_there_is_room_again(
         assert await peer.ask("StartTransaction", start, 0.3) is None
         store.broken = False
         await until(lambda: any(isinstance(r, JournalEntry) for r in store.records), 8)
+
+
+async def test_l6_while_nothing_can_be_written_boots_are_answered_and_cuts_go_out_at_once():
+    store = MemoryStore()
+    async with (
+        local_csms(upstream=NOWHERE, offline_authorization="accept", store=store) as local,
+        station(Station201, local.address) as peer,
+    ):
+        await peer.boot()
+        await peer.start()
+        local.apply(S1=16.0)
+        await until(lambda: peer.seen.has("TxProfile", 16.0))
+        store.broken = True
+        assert await peer.boot() == "Accepted"
+        values = asyncio.create_task(peer.meter(15.0, 15.0, 15.0))  # is not answered, and holds up nothing
+        local.apply(S1=10.0)
+        await until(lambda: peer.seen.has("TxProfile", 10.0))
+        assert not values.done()
+        values.cancel()
+
+
+@contextlib.asynccontextmanager
+async def deaf_cloud(never):
+    """A CSMS that answers everything but what ``never`` says; gives its address and what it was told."""
+    told = []
+
+    async def talk(ws):
+        async for text in ws:
+            message = json.loads(text)
+            if message[0] == 2:
+                told.append(message)
+                if not never(message):
+                    await ws.send(json.dumps([3, message[1], answer_of_cloud(message)]))
+
+    async with serve(talk, "127.0.0.1", 0, subprotocols=["ocpp1.6", "ocpp2.0.1"]) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", told
+
+
+async def test_the_operator_sets_a_message_aside_that_the_cloud_never_answers_and_has_it_told_again(tmp_path):
+    store = Store(tmp_path / "var")
+    deaf = True
+    try:
+        async with (
+            local_csms(upstream=NOWHERE, offline_authorization="accept", store=store) as local,
+            plain(local.address) as peer,
+        ):
+            await peer.ask("BootNotification", {"chargePointVendor": "V", "chargePointModel": "M"}, 8)
+            for meter in (1, 2):
+                start = {"connectorId": 1, "idTag": "TAG", "meterStart": meter, "timestamp": stamp()}
+                tx = (await peer.ask("StartTransaction", start))["transactionId"]
+                await peer.ask("StopTransaction", {"transactionId": tx, "meterStop": 9, "timestamp": stamp()})
+        async with (
+            deaf_cloud(lambda message: deaf and message[3].get("meterStart") == 1) as (address, told),
+            local_csms(upstream=address, store=store) as local,
+        ):
+            await until(lambda: [m for m in told if m[2] == "StartTransaction"])
+            queues = local.server.queues
+            with pytest.raises(CemError, match="there is no station S9"):
+                await queues.set_aside("S9")
+            with pytest.raises(CemError, match="no message 99 of S1 waits for cloud"):
+                await queues.set_aside("S1", "cloud", 99)
+            assert await queues.set_aside("S1") == {
+                "station_id": "S1", "upstream_id": "cloud", "seq": 1, "action": "StartTransaction",
+            }  # fmt: skip
+            await until(lambda: len(store.queue()) == 2)
+            assert [m[2] for m in told] == ["StartTransaction", "StartTransaction", "StopTransaction"]
+            assert [(e.state, e.why) for e in store.queue()] == [("refused", "set aside by command")] * 2
+            deaf = False
+            assert await queues.retry("S1") == 2
+            await until(lambda: store.queue() == ())
+            assert [m[2] for m in told[3:]] == ["StartTransaction", "StopTransaction"]
+            assert await queues.retry() == 0
+    finally:
+        store.close()
 
 
 async def test_two_csms_each_under_its_own_id():

@@ -9,8 +9,8 @@ from cem.csms.ids import Ids
 from cem.csms.journal import Journal
 from cem.csms.lane import Lane
 from cem.csms.observers import Observers
+from cem.csms.teller import Teller
 from cem.csms.transactions import Transactions
-from cem.csms.uplink import Uplink
 from tests.csms import chaos
 
 SEEDS = 400
@@ -52,16 +52,16 @@ def forgets_to_mark_what_was_delivered(patch):
 
 
 def marks_as_delivered_what_was_only_sent(patch):
-    replay = Uplink._replay
+    tell = Teller.next
 
-    def hopeful(self, now):
-        entry = self.journal.ready(now.s)
-        text = replay(self, now)
+    def hopeful(self, version, now):
+        entry = self._turn(now)
+        text = tell(self, version, now)
         if text is not None and entry.record.kind == "stop":
-            self.journal.delivered(entry)
+            self._journal.delivered(entry)
         return text
 
-    patch.setattr(Uplink, "_replay", hopeful)
+    patch.setattr(Teller, "next", hopeful)
 
 
 def keeps_ids_in_memory_only(patch):
@@ -88,7 +88,7 @@ def knows_no_repeated_start(patch):
 
 
 def drops_late_answers(patch):
-    patch.setattr(Uplink, "late", lambda self, frame, now: None)
+    patch.setattr(Teller, "late", lambda self, frame, now: None)
 
 
 def lets_what_comes_later_overtake(patch):
@@ -114,9 +114,9 @@ def forgets_the_observer_while_it_is_away(patch):
 
 
 def rounds_the_register(patch):
-    retold = Uplink._retold
+    retold = Teller._retold
     patch.setattr(
-        Uplink, "_retold", lambda self, *args: retold(self, *args).replace("1}]}]", "0}]}]").replace('1"}]', '0"}]')
+        Teller, "_retold", lambda self, *args: retold(self, *args).replace("1}]}]", "0}]}]").replace('1"}]', '0"}]')
     )
 
 
@@ -124,7 +124,17 @@ def journals_nothing(patch):
     patch.setattr(desk_module, "journal_kind", lambda frame, fact: None)
 
 
+def sets_aside_at_the_first_silence(patch):
+    patch.setattr(Teller, "_unanswered", lambda self, entry: self._set_aside(entry, "no patience"))
+
+
+def counts_what_never_left_as_unanswered(patch):
+    patch.setattr(Teller, "held_here", lambda self, text, now: None)
+
+
 MUTANTS = [
+    sets_aside_at_the_first_silence,
+    counts_what_never_left_as_unanswered,
     acknowledges_before_the_sync,
     answers_before_it_writes,
     writes_one_step_in_two,

@@ -458,7 +458,7 @@ def test_a_cloud_that_refuses_a_message_for_good_does_not_block_the_rest():
         rig.cloud(4, rig.up[-1][1], "InternalError", "", {})
         rig.pass_time(31)
     assert rig.up[-1][3]["eventType"] == "Ended"
-    assert "transaction_refused" in [e.code for e in rig.emitted]
+    assert "message_set_aside" in [e.code for e in rig.emitted]
 
 
 def test_garbage_from_the_cloud_harms_nobody(rig):

@@ -62,6 +62,18 @@ async def test_marks_of_one_queue_change_only_that_entry(reopen):
     assert [e.state for e in store.queue()] == ["waiting"] * 3
 
 
+async def test_why_a_message_is_set_aside_is_kept_until_it_is_told_again(reopen):
+    store = reopen()
+    await store.commit([entry(1), entry(2), entry(3, state="refused", why="its start is")])
+    await store.commit([JournalMark("CS1", "cloud", 1, "refused", "left unanswered")])
+    store = reopen()
+    assert [e.why for e in store.queue()] == ["left unanswered", "", "its start is"]
+    await store.commit([JournalMark("CS1", "cloud", 1, "waiting"), JournalMark("CS1", "cloud", 3, "delivered")])
+    assert [(e.seq, e.why) for e in store.queue()] == [(1, ""), (2, "")]
+    await store.commit([JournalMark("CS1", "cloud", 1, "refused")])
+    assert [e.why for e in store.queue()] == ["", ""]
+
+
 async def test_i11_of_what_is_delivered_only_the_latest_fingerprints_stay(reopen):
     store = reopen()
     for n in range(1, DELIVERED_KEPT + 51):

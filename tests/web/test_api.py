@@ -73,6 +73,7 @@ def test_api_describes_itself_without_other_hosts(client):
         "/api/v1/queue",
         "/api/v1/queue/export",
         "/api/v1/queue/retry",
+        "/api/v1/queue/aside",
         "/api/v1/privacy/forget",
         "/healthz",
         "/api/v1/sessions",

@@ -1,6 +1,7 @@
 """The queue over HTTP and on the command line: who may see what, and what may be asked."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cem.cli import make_app
+from cem.errors import CemError
 from cem.ports import JournalEntry
 from cem.web import SnapshotCell, WebServer
 
@@ -24,16 +26,25 @@ def entry(seq, station="CS1", state="waiting"):
 class Site:
     def __init__(self, *, allowed=True):
         self.entries = [entry(1), entry(2, state="refused"), entry(1, "CS2")]
-        self.retried = 0
-        self.web = WebServer(
-            "127.0.0.1", 0, SnapshotCell(), queue=self.read, retry_queue=self.retry if allowed else None
-        )
+        self.entries[1] = replace(self.entries[1], why="refused 3 times (InternalError)")
+        self.asked = []
+        view = SnapshotCell()
+        first = {"seq": 1, "why": "left unanswered 2 times"}
+        view.set({"csms": {"stations": [{"id": "CS1", "queues": [{"upstream": "cloud", "first": first}]}]}})
+        self.web = WebServer("127.0.0.1", 0, view, queue=self.read, queue_commands=self if allowed else None)
 
     def read(self, limit, *, station_id=None):
         return tuple(e for e in self.entries if station_id in {None, e.station_id})[:limit]
 
-    def retry(self):
-        self.retried += 1
+    def retry(self, station_id):
+        self.asked.append(station_id)
+        return 2
+
+    def set_aside(self, station_id, upstream_id, seq):
+        self.asked.append((station_id, upstream_id, seq))
+        if station_id == "CS9":
+            raise CemError("there is no station CS9")
+        return {"station_id": station_id, "upstream_id": "cloud", "seq": seq or 1, "action": "StopTransaction"}
 
     def cem(self, *words):
         return CliRunner().invoke(make_app(["queue"]), ["queue", *words, "--url", self.web.url])
@@ -64,7 +75,10 @@ def test_the_list_as_a_person_reads_it(site):
     result = site.cem("list")
     assert result.exit_code == 0, result.output
     assert "CS1" in result.output
-    assert "refused messages are told again after `cem queue retry`" in result.output
+    assert "what is set aside is told again after `cem queue retry`" in result.output
+    words = " ".join(result.output.replace("│", " ").split())
+    assert "waiting: left" in words
+    assert "set aside:" in words
     assert len(json.loads(site.cem("list", "--json").output)["queue"]) == 3
     assert "more than 1" in site.cem("list", "--limit", "1").output
     site.entries.clear()
@@ -78,13 +92,25 @@ def test_the_messages_are_exported_one_a_line(site):
     assert json.loads(site.cem("export", "--json").output)["queue"][0]["text"] == site.entries[0].text
 
 
-def test_what_was_refused_is_tried_again(site):
+def test_what_was_set_aside_is_tried_again(site):
     result = site.cem("retry")
-    assert (result.exit_code, site.retried) == (0, 1)
-    assert json.loads(site.cem("retry", "--json").output) == {"accepted": True}
+    assert (result.exit_code, result.output) == (0, "2 messages are told again\n")
+    assert json.loads(site.cem("retry", "--station", "CS1", "--json").output) == {"count": 2}
+    assert site.asked == [None, "CS1"]
 
 
-@pytest.mark.parametrize("path", ["retry", "export"])
+def test_a_message_is_set_aside(site):
+    result = site.cem("aside", "CS1")
+    assert (result.exit_code, result.output) == (0, "StopTransaction (no. 1) of CS1 for cloud is set aside\n")
+    told = json.loads(site.cem("aside", "CS1", "--for", "cloud", "--no", "4", "--json").output)
+    assert told["seq"] == 4
+    assert site.asked == [("CS1", None, None), ("CS1", "cloud", 4)]
+    result = site.cem("aside", "CS9")
+    assert result.exit_code == 1
+    assert "there is no station CS9" in result.stderr
+
+
+@pytest.mark.parametrize("path", ["retry", "export", "aside?station=CS1"])
 def test_no_foreign_page_can_ask(site, path):
     for headers in (
         {},
@@ -94,15 +120,15 @@ def test_no_foreign_page_can_ask(site, path):
         answer = httpx.post(f"{site.web.url}api/v1/queue/{path}", headers=headers)
         assert answer.status_code == 403
         assert "SECRET" not in answer.text
-    assert site.retried == 0
+    assert site.asked == []
 
 
 def test_where_the_site_file_does_not_allow_it_the_command_says_so():
     site = Site(allowed=False)
     site.web.start()
     try:
-        for words in ("retry", "export"):
-            result = site.cem(words)
+        for words in (["retry"], ["export"], ["aside", "CS1"]):
+            result = site.cem(*words)
             assert result.exit_code == 1
             assert "web.allow_control" in result.stderr
         assert site.cem("list").exit_code == 0
