@@ -113,6 +113,14 @@ class Door:
             self._over(code, who)
         return None
 
+    def still_good(self, transport: Any, who: str) -> bool:
+        """Whether the certificate that a connected station came in with has not been revoked since."""
+        peer = Peer.of(transport)
+        good = peer is None or peer.serial not in self._revoked
+        if not good:
+            self._tell("station_certificate", who, f"{who} was cut off: its certificate is revoked")
+        return good
+
     def _certificate(self, peer: Peer | None, who: str, *, needed: bool) -> str | None:
         if peer is None:
             return "security profile 3 wants a certificate, and it showed none that our CAs signed" if needed else None

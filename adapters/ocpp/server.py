@@ -53,7 +53,7 @@ CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
 REFRESH_S = 5.0
-"""How often renewed certificates and decisions by command are looked for."""
+"""How often renewed and revoked certificates and decisions by command are looked for."""
 
 
 def _kept(store: StationStore, station_id: str, name: str) -> Any:
@@ -276,6 +276,10 @@ class OcppServer:
         while True:
             for text in self._access.changes():
                 self._emit("access_changed", "csms", text)
+            self._room.turn_away(self._access.rejected)
+            for who, link in self._links.items():
+                if link.socket is not None and not self._door.still_good(link.socket.transport, who):
+                    link.socket.transport.abort()
             await asyncio.sleep(REFRESH_S)
             problem = None if self._tls is None else self._tls.refresh()
             if problem is not None:

@@ -28,10 +28,16 @@ class WaitingRoom:
         self._now = now
         self._tell = tell
         self._waiting: dict[str, WaitingStation] = {}
+        self._sockets: dict[str, ServerConnection] = {}
 
     def admits(self, who: str) -> bool:
         """Whether there is room for this one; one that is inside is turned away at its next try."""
         return len(self._waiting) < ROOM or who in self._waiting
+
+    def turn_away(self, rejected: Callable[[str], bool]) -> None:
+        """Who was rejected meanwhile does not even wait any more."""
+        for who in [who for who in self._sockets if rejected(who)]:
+            self._sockets[who].transport.abort()
 
     def status(self) -> list[dict[str, Any]]:
         """For the API."""
@@ -44,6 +50,7 @@ class WaitingRoom:
             return
         now = self._now()
         station = self._waiting[who] = WaitingStation(who, DIALECTS[subprotocol](), now)
+        self._sockets[who] = socket
         text = f"Unknown station {who!r} waits. If it belongs here, add it to the site file's stations"
         self._tell("station_unknown", who, text)
         bucket = Bucket(RATE, BURST, now.s)
@@ -56,4 +63,4 @@ class WaitingRoom:
         except ConnectionClosed:
             pass
         finally:
-            del self._waiting[who]
+            del self._waiting[who], self._sockets[who]

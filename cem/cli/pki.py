@@ -48,7 +48,7 @@ def pki_issue(
 
 
 def pki_revoke(identity: Identity, site: Site = DEFAULT_SITE, json_output: AsJson = False) -> None:
-    """Revoke every certificate of an identity; a running controller refuses them from the next connection on."""
+    """Revoke every certificate of an identity; a running controller cuts off and refuses them within seconds."""
     _, directory = storage_of(site)
     count = pki.revoke(directory, identity, datetime.now(UTC))
     if json_output:

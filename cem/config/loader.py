@@ -10,7 +10,7 @@ from cem.config.build import build_site
 from cem.config.checks import find_problems
 from cem.config.draft import Draft
 from cem.config.models import SiteFile
-from cem.config.paths import with_absolute_paths
+from cem.config.paths import missing_files, with_absolute_paths
 from cem.config.tree import dotted
 from cem.config.typed import UNUSABLE, Typed
 from cem.config.yaml_source import YamlSource
@@ -59,7 +59,10 @@ def load_site_file(
     data = typed.document(tree, SiteFile)
     file = report_bounds(SiteFile, data, typed) if data is not UNUSABLE else None
     problems = [*source.problems, *typed.problems]
-    for finding in find_problems(replace(Draft.of(data), no_dead_man=no_dead_man or {}), known_models):
+    findings = list(find_problems(replace(Draft.of(data), no_dead_man=no_dead_man or {}), known_models))
+    if isinstance(file, SiteFile):
+        findings += missing_files(file, path.parent)
+    for finding in findings:
         mark = typed.mark(finding.path)
         place = dotted(finding.path)
         problems.append(Problem(mark.file, mark.line, mark.column, place, finding.message, finding.severity))

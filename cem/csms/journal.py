@@ -317,12 +317,4 @@ class Journal:
             "repeats": sum(entry.sent for entry in islice(self.entries, 50)),  # they stand in front
             "thinned": self.thinned,
             "since": self.entries[0].record.at_utc.isoformat() if self.entries else None,
-            "first": None if self.first is None else {"seq": self.first.record.seq, "why": self._why(self.first)},
         }
-
-    @staticmethod
-    def _why(entry: Entry) -> str:
-        """Why it is still here, as far as it is the CSMS's doing."""
-        if entry.refused:
-            return f"refused {entry.refused} times ({entry.said})"
-        return f"left unanswered {entry.unanswered} times" if entry.unanswered else ""

@@ -7,6 +7,7 @@ silent about that one as well, the fault is the whole CSMS's or the line's, and 
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from cem.csms.actions import Action, Emit
 from cem.csms.dialect import Dialect
@@ -163,6 +164,20 @@ class Teller:
         if entry.refused >= ATTEMPTS:
             self._set_aside(entry, f"refused {entry.refused} times ({entry.said})")
 
+    def first(self, *, there: bool) -> dict[str, Any] | None:
+        """For the API: the message that is told next, and why it is still here; ``there``: the CSMS is."""
+        entry = self._journal.first
+        if entry is None:
+            return None
+        reasons = [f"refused {entry.refused} times ({entry.said})"] if entry.refused else []
+        if entry.unanswered:
+            reasons.append(f"left unanswered {entry.unanswered} times")
+        if not there:
+            reasons.append(f"{self._upstream_id} is not connected")
+        elif self._on_way is not None and self._on_way.message_id == entry.record.message_id:
+            reasons.append("told, not answered yet")
+        return {"seq": entry.record.seq, "why": "; ".join(reasons)}
+
     # -- what is set aside ------------------------------------------------------------------------------------------
 
     def set_aside(self, seq: int | None) -> JournalEntry | None:
@@ -173,7 +188,7 @@ class Teller:
         if self._on_way is not None and self._on_way.message_id == entry.record.message_id:
             self._lane.withdraw(self._on_way)
         self._past = self._on_way = None
-        self._set_aside(entry, "set aside by command")
+        self._set_aside(entry, "by command")
         return entry.record
 
     def _set_aside(self, entry: Entry, why: str) -> None:

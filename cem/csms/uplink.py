@@ -289,4 +289,5 @@ class Uplink:
 
     def status(self) -> dict[str, Any]:
         """For the API."""
-        return {"upstream": self.leg.upstream_id, "state": self.state.value, **self.journal.status()}
+        first = self._teller.first(there=self.state is State.UP)
+        return {"upstream": self.leg.upstream_id, "state": self.state.value, **self.journal.status(), "first": first}

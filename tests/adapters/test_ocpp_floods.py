@@ -130,8 +130,9 @@ async def test_rejected_stations_do_not_wait(tmp_path):
     async with local_csms(directory=tmp_path) as local:
         async with station(Station16, local.address, name="NEW") as new:
             assert await new.boot() == "Pending"
-        with access.changing(tmp_path) as content:
-            content["rejected"]["NEW"] = "2026-01-01T00:00:00+00:00"
+            with access.changing(tmp_path) as content:
+                content["rejected"]["NEW"] = "2026-01-01T00:00:00+00:00"
+            await until(lambda: local.server.status()["waiting_room"] == [], 15)
         with pytest.raises(InvalidStatus):
             async with station(Station16, local.address, name="NEW"):
                 pass

@@ -155,7 +155,7 @@ async def test_the_operator_sets_a_message_aside_that_the_cloud_never_answers_an
             }  # fmt: skip
             await until(lambda: len(store.queue()) == 2)
             assert [m[2] for m in told] == ["StartTransaction", "StartTransaction", "StopTransaction"]
-            assert [(e.state, e.why) for e in store.queue()] == [("refused", "set aside by command")] * 2
+            assert [(e.state, e.why) for e in store.queue()] == [("refused", "by command")] * 2
             deaf = False
             assert await queues.retry("S1") == 2
             await until(lambda: store.queue() == ())

@@ -151,7 +151,8 @@ async def test_the_sites_own_ca_issues_and_revokes(certificates, tmp_path):
         context.load_cert_chain(*chain)
         async with station(Station201, local.tls_address, ssl=context) as s1:
             assert await s1.boot() == "Accepted"
-        assert pki.revoke(tmp_path, "S1", NOW) == 1
+            assert pki.revoke(tmp_path, "S1", NOW) == 1
+            await until(lambda: not local.server.status()["stations"][0]["online"], 15)  # also the one that is in
         assert await refused_with(local.tls_address, ssl=context) == 403
         fresh = ssl.create_default_context(cafile=root)
         fresh.load_cert_chain(*pki.issue(tmp_path, "S1", NOW, use_rsa=True))

@@ -53,6 +53,19 @@ def test_warnings_alone_do_not_refuse(run, tmp_path: Path) -> None:
     assert result.output.splitlines()[-1] == f"{file}: good: 2 zones, 2 stations, 2 EVSEs, 2 devices; 1 warning"
 
 
+def test_certificates_that_cannot_be_read_here_are_named(run, tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    tls = "  listen: {port: 9000, tls: {certificate: cert.pem, key: cert.key}}\n  security_profile: 2\n"
+    file.write_text(spoiled(MODEL, ("  listen: {port: 9000}\n", tls)))
+    (tmp_path / "cert.pem").touch()
+    result = run("check", file)
+    assert result.exit_code == 0
+    [warning] = [line for line in result.output.splitlines() if "warning:" in line]
+    assert "csms.listen.tls.key: cert.key cannot be read here" in warning
+    (tmp_path / "cert.key").touch()
+    assert "no warnings" in run("check", file).output
+
+
 def test_json(run, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(spoiled(MODEL, MEANT, ("id: st-2", "id: st-1")))

@@ -10,6 +10,12 @@ TLS = "  listen: {port: 9000, tls: {certificate: c.pem, key: k.pem}}"
 PLAIN = "  listen: {port: 9000}"
 
 
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path) -> None:
+    for name in ("c.pem", "k.pem", "ca.pem"):
+        (tmp_path / name).touch()
+
+
 def with_csms(*lines: str) -> str:
     return GOOD.replace(PLAIN, "\n".join(lines))
 

@@ -78,7 +78,9 @@ def test_c9_a_cloud_that_answers_nothing_for_an_hour_has_nothing_set_aside_and_h
     assert len({m[1] for m in told}) == 2  # the first, and now and then one past it
     assert aside(rig) == []
     assert len(waiting(rig)) == 6
-    assert rig.session.status()["queues"][0]["first"]["why"].startswith("left unanswered")
+    why = rig.session.status()["queues"][0]["first"]["why"]
+    assert why.startswith("left unanswered 1")
+    assert why.endswith("; told, not answered yet")
     let_answer(rig, 400, silent=lambda _message: False)
     assert waiting(rig) == []
     assert aside(rig) == []
@@ -141,7 +143,9 @@ def test_a_frame_that_our_own_disk_held_back_is_not_held_against_the_cloud():
         rig.pass_time(2)
         assert len(rig.up) == before + 1
         assert is_first_start(rig.up[-1])
-    assert rig.session.status()["queues"][0]["first"]["why"] == ""
+    assert rig.session.status()["queues"][0]["first"]["why"] == "told, not answered yet"
+    rig.cloud_closed()
+    assert rig.session.status()["queues"][0]["first"]["why"] == "left unanswered 1 times; cloud is not connected"
 
 
 def test_one_message_alone_is_tried_for_ever():
