@@ -14,7 +14,7 @@ from cem.store.details import Details, read_details
 from cem.store.rows import read_sessions
 from cem.store.sessions import Session
 
-DETAILS = ("delivery", "upstreams", "intervals", "signed_values")
+DETAILS = ("delivery", "upstreams", "started_here_utc", "stopped_here_utc", "clock", "intervals", "signed_values")
 COLUMNS = (
     "session_id", "station_id", "evse_id", "transaction_id", "open", "started_utc", "stopped_utc", "updated_utc",
     "meter_start_wh", "meter_last_wh", "energy_wh", "reason", "token_hash",

@@ -19,7 +19,7 @@ from cem.csms.needs import EvNeeds
 from cem.csms.parsing import words
 from cem.csms.records import Kept, OpenSession, SessionUpdate, SignedValue
 from cem.csms.reservations import Reservations
-from cem.csms.station_clock import StationClock
+from cem.csms.station_clock import TOLERATED_S, StationClock
 from cem.csms.transactions import ENDED, Transaction, Transactions
 
 MOST_CONNECTORS = 20
@@ -225,10 +225,10 @@ class Picture:
         if fact.kind == "stop":
             self._finish(known, fact, now, fact.reason)
         elif fact.kind == "start":
-            self._record(known, "start", fact.at_utc or now.utc)
+            self._record(known, "start", fact.at_utc or now.utc, now)
         elif energy is not None and now.s - known.recorded_s >= RECORD_S:
             known.recorded_s = now.s
-            self._record(known, "meter", fact.at_utc or reading.at_utc or now.utc)
+            self._record(known, "meter", fact.at_utc or reading.at_utc or now.utc, now)
         return known
 
     def _keep_signed(self, transaction: Transaction, signed: Sequence[SignedSample], *, final: bool) -> None:
@@ -247,7 +247,7 @@ class Picture:
         started = fact.at_utc or now.utc
         local_id = fact.transaction_id or ""
         session_id = f"{self._station_id}:{local_id}:{ocpp_time(started)}"
-        begun = Transaction(session_id, number, local_id, started, now.s, recorded_s=now.s)
+        begun = Transaction(session_id, number, local_id, started, now.s, now.utc, recorded_s=now.s)
         self.transactions.open[local_id] = begun
         if fact.token is not None:
             begun.token = token_hash(fact.token)
@@ -256,7 +256,7 @@ class Picture:
             text = f"{self._station_id} goes on with transaction {local_id} that is not on record here; recorded from now on"
             self._out.append(Emit("transaction_adopted", text))
             begun.meter_wh = fact.meter_wh
-            self._record(begun, "start", started)
+            self._record(begun, "start", started, now)
         self._started(number)
         self._out.append(News())
         return begun
@@ -268,7 +268,7 @@ class Picture:
             self._out.append(Persist((Kept(self._station_id, ENDED, ended),)))
         else:  # another one takes its place; should it go on after all, it is recorded from there
             self.transactions.open.pop(transaction.local_id, None)
-        self._record(transaction, "stop", fact.at_utc or now.utc, reason)
+        self._record(transaction, "stop", fact.at_utc or now.utc, now, reason)
         live = self.evses[transaction.evse]
         if self.transactions.at(transaction.evse) is None:
             live.current_a, live.measured_s = None, None
@@ -276,7 +276,9 @@ class Picture:
             self._ended(transaction.evse, now)
         self._out.append(News())
 
-    def _record(self, transaction: Transaction, kind: str, at: datetime, reason: str | None = None) -> None:
+    def _record(self, transaction: Transaction, kind: str, at: datetime, now: Now, reason: str | None = None) -> None:
+        began = transaction.here_utc
+        moved_s = 0.0 if began is None else (now.utc - began).total_seconds() - (now.s - transaction.started_s)
         update = SessionUpdate(
             session_id=transaction.session_id,
             station_id=self._station_id,
@@ -287,5 +289,8 @@ class Picture:
             meter_wh=transaction.meter_wh,
             token_hash=transaction.token,
             reason=reason,
+            here_utc=now.utc,
+            ahead_s=self.clock.ahead_s,
+            moved_s=moved_s if abs(moved_s) > TOLERATED_S else 0.0,
         )
         self._out.append(Persist((update,)))

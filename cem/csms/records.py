@@ -52,6 +52,9 @@ class SessionUpdate:
         meter_wh: The energy register at that moment, if it was told.
         token_hash: Who, hashed; ``None`` where not told.
         reason: Why it ended.
+        here_utc: Our own time when we heard of it.
+        ahead_s: How far the station's clock was ahead of ours then; 0 within what is tolerated.
+        moved_s: How far our clock was set since the start, against time that passed.
     """
 
     session_id: str
@@ -63,6 +66,9 @@ class SessionUpdate:
     meter_wh: float | None = None
     token_hash: str | None = None
     reason: str | None = None
+    here_utc: datetime | None = None
+    ahead_s: float = 0.0
+    moved_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class Transaction:
         local_id: The id the station uses.
         started: The station's time of its start.
         started_s: Monotonic time at which we learned of it.
+        here_utc: The same by our clock; ``None`` where that was before a restart.
         remote_start_id: Of the remote start that it came from (2.x), where told.
         allowed_transfer: Energy transfer modes that the CSMS allows it (2.1 NotifyAllowedEnergyTransfer); empty: not told.
         lost: The station shows the connector free though it never told of the end.
@@ -29,6 +30,7 @@ class Transaction:
     local_id: str
     started: datetime
     started_s: float
+    here_utc: datetime | None = None
     token: str | None = None
     state: str | None = None
     meter_wh: float | None = None

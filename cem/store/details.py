@@ -1,9 +1,10 @@
-"""What a session's record holds beside its row: energy by quarter hour, and signed values word for word.
+"""What a session's record holds beside its row: energy by quarter hour, our own times, and signed values word for word.
 
 Signed values are a legal record: they are kept exactly as the station told them and never changed, since a change of one
 sign would make the signature worthless.
 """
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cem.csms.records import SignedValue
+from cem.csms.records import SessionUpdate, SignedValue
 from cem.store.files import reading
 from cem.store.sessions import Session
 
@@ -26,6 +27,9 @@ CREATE TABLE IF NOT EXISTS signed_value (
     session_id TEXT NOT NULL, digest TEXT NOT NULL, at TEXT NOT NULL, text TEXT NOT NULL,
     PRIMARY KEY (session_id, digest)
 );
+CREATE TABLE IF NOT EXISTS session_clock (
+    session_id TEXT PRIMARY KEY, started_here_utc TEXT, stopped_here_utc TEXT, ahead_s REAL NOT NULL, moved_s REAL NOT NULL
+) WITHOUT ROWID;
 """
 SLOT = timedelta(minutes=15)
 MOST_SIGNED = 2000
@@ -39,11 +43,17 @@ class Details:
     Attributes:
         intervals: Energy between two readings of the station, about a quarter of an hour apart; none where none flowed.
         signed_values: As the station told them, oldest first.
+        started_here_utc: When we heard of its start, by our clock; the station's own time is in the session itself.
+        stopped_here_utc: The same of its end; hours later where the station was offline.
+        clock: What makes a time in it doubtful, for people; empty where nothing does.
         upstreams: By CSMS: its own id of the transaction, and how many messages it has not heard or has refused.
     """
 
     intervals: list[dict[str, Any]] = field(default_factory=list)
     signed_values: list[dict[str, Any]] = field(default_factory=list)
+    started_here_utc: str | None = None
+    stopped_here_utc: str | None = None
+    clock: str = ""
     upstreams: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def delivery(self) -> str:
@@ -69,6 +79,22 @@ def count_energy(connection: sqlite3.Connection, before: Session | None, after: 
         )
 
 
+def keep_times(connection: sqlite3.Connection, update: SessionUpdate) -> None:
+    """Keeps when we heard of a start or an end by our own clock, and by how much a clock was off (S17, L8)."""
+    if update.kind not in {"start", "stop"} or update.here_utc is None:
+        return
+    here = update.here_utc.isoformat()
+    started, stopped = (here, None) if update.kind == "start" else (None, here)
+    connection.execute(
+        "INSERT INTO session_clock VALUES (?, ?, ?, ?, ?) ON CONFLICT (session_id) DO UPDATE SET "
+        "started_here_utc = coalesce(started_here_utc, excluded.started_here_utc), "
+        "stopped_here_utc = coalesce(stopped_here_utc, excluded.stopped_here_utc), "
+        "ahead_s = CASE WHEN excluded.ahead_s != 0 THEN excluded.ahead_s ELSE ahead_s END, "
+        "moved_s = CASE WHEN excluded.moved_s != 0 THEN excluded.moved_s ELSE moved_s END",
+        (update.session_id, started, stopped, update.ahead_s, update.moved_s),
+    )
+
+
 def keep_signed(connection: sqlite3.Connection, value: SignedValue) -> None:
     """Keeps a signed value; one that is told twice is kept once."""
     (count,) = connection.execute(
@@ -82,7 +108,7 @@ def keep_signed(connection: sqlite3.Connection, value: SignedValue) -> None:
 
 def drop_orphans(connection: sqlite3.Connection) -> None:
     """Forgets what belongs to sessions that are forgotten."""
-    for table in ("session_interval", "signed_value"):
+    for table in ("session_interval", "signed_value", "session_clock"):
         connection.execute(f"DELETE FROM {table} WHERE session_id NOT IN (SELECT session_id FROM session)")  # noqa: S608 - constants
 
 
@@ -106,8 +132,22 @@ def read_details(path: Path, sessions: Sequence[Session]) -> dict[str, Details]:
         for session_id, at, text in connection.execute("SELECT session_id, at, text FROM signed_value ORDER BY rowid"):
             if session_id in found:
                 found[session_id].signed_values.append({"timestamp": at, "sampled_value": json.loads(text)})
+        with contextlib.suppress(sqlite3.OperationalError):  # a ledger that no controller of this version has opened
+            for session_id, *times in connection.execute("SELECT * FROM session_clock"):
+                if session_id in found:
+                    _tell_times(found[session_id], *times)
         _deliveries(connection, by_transaction, found)
     return found
+
+
+def _tell_times(details: Details, started: str | None, stopped: str | None, ahead_s: float, moved_s: float) -> None:
+    details.started_here_utc, details.stopped_here_utc = started, stopped
+    doubts = []
+    if ahead_s:
+        doubts.append(f"the station's clock was {abs(ahead_s):.0f} s {'ahead' if ahead_s > 0 else 'behind'}")
+    if moved_s:
+        doubts.append(f"this controller's clock was set by {moved_s:+.0f} s meanwhile")
+    details.clock = "; ".join(doubts)
 
 
 def _deliveries(

@@ -108,6 +108,7 @@ def apply_entry(connection: sqlite3.Connection, entry: Entry) -> None:
             before = session_from_row(row) if row else None
             folded = fold(before, entry)
             details.count_energy(connection, before, folded, entry.at_utc)
+            details.keep_times(connection, entry)
             after = asdict(folded)
             for name in _TIMES:
                 after[name] = after[name] and after[name].isoformat()
