@@ -15,6 +15,7 @@ from functools import partial
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from adapters.ocpp.pulse import Pulse
 from adapters.ocpp.upstream import UpstreamLink
 from adapters.ocpp.wire import put
 from cem.config.csms_models import Upstream
@@ -85,6 +86,9 @@ class StationLink:
         self.free = asyncio.Event()
         self.free.set()
         self.upstream_tls: Mapping[str, ssl.SSLContext | None] = {}
+        self.pulse: Pulse | None = None
+        self.restless: dict[StationLink, None] = {}
+        """All links that something has happened to, so that time may soon change what is to be done; shared by them."""
         self._upstreams = upstreams
         self._store = store
         self._now = now
@@ -102,6 +106,20 @@ class StationLink:
 
     def do(self, step: Callable[[Now], Sequence[Action]]) -> None:
         """Takes one step of the session; a fault in it costs this station's connection and no other's."""
+        self.restless[self] = None
+        self._take(step)
+
+    def tick(self) -> None:
+        """Time has passed."""
+        self.rewrite()
+        self._take(self.session.tick)
+
+    @property
+    def waits(self) -> bool:
+        """Whether time may soon change what is to be done."""
+        return bool(self._unwritten) or self.session.waits
+
+    def _take(self, step: Callable[[Now], Sequence[Action]]) -> None:
         try:
             actions = step(self._now())
         except Exception:
@@ -262,6 +280,7 @@ class StationLink:
             opened=lambda: self._upstream_opened(name),
             closed=lambda reason, unspoken: self._upstream_closed(name, reason, unspoken),
             frame=lambda text: self.do(lambda now: self.session.upstream_frame(text, now, name)),
+            pulse=self.pulse,
         )
         self._uplinks[name] = link, tasks.create_task(link.run())
 

@@ -50,8 +50,7 @@ async def listen(
         compression=None,
         open_timeout=10,
         close_timeout=2,
-        ping_interval=20,
-        ping_timeout=20,
+        ping_interval=None,  # the pulse asks for signs of life
         max_size=MAX_FRAME,
         logger=_LIBRARY_LOG,
         server_header=None,

@@ -25,6 +25,7 @@ from adapters.ocpp.link import StationLink
 from adapters.ocpp.listener import listen
 from adapters.ocpp.options import options_of
 from adapters.ocpp.privacy import Forgetter
+from adapters.ocpp.pulse import Pulse
 from adapters.ocpp.queues import Queues
 from adapters.ocpp.reader import StationReader
 from adapters.ocpp.tls import Revoked, ServerTls, upstream_context
@@ -48,7 +49,8 @@ from cem.ports import Clock, Event, News, StationStore
 
 TICK_S = 0.25
 IDLE_TICKS = 4
-"""A station that nobody waits for is looked at every so many ticks."""
+"""A station that waits for nothing is looked at every so many ticks."""
+PING_STATIONS_S, PING_CLOUDS_S = 20, 30
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
@@ -104,6 +106,8 @@ class OcppServer:
         self._access = Access(directory)
         revoked = Revoked(None if self._pki is None else self._pki / pki.CRL, pki.revoked_serials)
         self._links: dict[str, StationLink] = {}
+        self._restless: dict[StationLink, None] = {}
+        self._pulse_down, self._pulse_up = Pulse(PING_STATIONS_S), Pulse(PING_CLOUDS_S)
         self.forgetter = Forgetter(self._links.values(), store, directory)
         self.queues = Queues(self._links)
         self.workflows = Workflows(self._links, self.forgetter, directory, self._emit)
@@ -161,6 +165,7 @@ class OcppServer:
                 lambda name, up, why, who=station.id: self._uplink_changed(name, who, up, why),  # type: ignore[misc]  # as above
                 partial(self.workflows.aside, station.id),
             )
+            link.restless, link.pulse = self._restless, self._pulse_up
             self._links[station.id] = link
             self._evse_links.update({evse.evse_id: (link, evse.number) for evse in evses})
 
@@ -267,6 +272,8 @@ class OcppServer:
                         link.upstream_tls = contexts
                         tasks.create_task(link.run(tasks))
                     tasks.create_task(self._tick())
+                    tasks.create_task(self._pulse_down.run())
+                    tasks.create_task(self._pulse_up.run())
                     tasks.create_task(self._renew())
                     tasks.create_task(self.forgetter.run())
         finally:
@@ -286,14 +293,16 @@ class OcppServer:
                 self._tell_once("certificate_unusable", "csms", problem)
 
     async def _tick(self) -> None:
-        links = list(self._links.values())
+        """Who waits for something each time, all others a quarter at a time."""
+        links, restless = list(self._links.values()), self._restless
         for turn in itertools.count():
+            waiting = [link for link in restless if link.waits]
+            restless.clear()
+            restless.update(dict.fromkeys(waiting))
             # Another one first each time, so that what all share, the pace of a replay, is shared evenly.
-            first = turn % max(1, len(links))
-            for place in (*range(first, len(links)), *range(first)):
-                links[place].rewrite()
-                if links[place].session.waits or (turn + place) % IDLE_TICKS == 0:
-                    links[place].do(links[place].session.tick)
+            first = turn % max(1, len(waiting))
+            for link in (*waiting[first:], *waiting[:first], *links[turn % IDLE_TICKS :: IDLE_TICKS]):
+                link.tick()
             await asyncio.sleep(TICK_S)
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -321,6 +330,10 @@ class OcppServer:
         return response
 
     async def _serve_station(self, socket: StationConnection) -> None:
+        with self._pulse_down.watches(socket):
+            await self._serve(socket)
+
+    async def _serve(self, socket: StationConnection) -> None:
         who = identity(socket.request.path) if socket.request is not None else ""
         subprotocol = socket.subprotocol
         if subprotocol is None:

@@ -6,6 +6,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import cast
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.typing import Subprotocol
 
 from adapters.ocpp.direct import CloudConnection
+from adapters.ocpp.pulse import Pulse
 from adapters.ocpp.wire import MAX_FRAME, put
 from cem.config.csms_models import Upstream
 
@@ -33,8 +35,10 @@ def dial(
     subprotocol: str,
     tls: ssl.SSLContext | None,
     connection: type[ClientConnection] = ClientConnection,
+    *,
+    pings: bool = True,
 ) -> connect:
-    """One connection in a station's name, to be awaited or entered."""
+    """One connection in a station's name, to be awaited or entered; ``pings``: it looks after its own life."""
     deflate = ClientPerMessageDeflateFactory(
         server_no_context_takeover=True, client_no_context_takeover=True, compress_settings={"memLevel": 5}
     )
@@ -52,7 +56,7 @@ def dial(
         proxy=None,
         open_timeout=10,
         close_timeout=2,
-        ping_interval=30,
+        ping_interval=30 if pings else None,
         ping_timeout=20,
         max_size=MAX_FRAME,
         logger=_LIBRARY_LOG,
@@ -71,6 +75,7 @@ class UpstreamLink:
         opened: Called when the cloud has accepted it.
         closed: Called when it broke or could not be opened, with the reason and whether it does not speak the version.
         frame: Called with each text frame.
+        pulse: Watches over the connection; ``None``: it does so itself.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class UpstreamLink:
         opened: Callable[[], None],
         closed: Callable[[str, bool], None],
         frame: Callable[[str], None],
+        pulse: Pulse | None = None,
     ) -> None:
         self.subprotocol = subprotocol
         self._upstream = upstream
@@ -92,6 +98,7 @@ class UpstreamLink:
         self._opened = opened
         self._closed = closed
         self._frame = frame
+        self._pulse = pulse
         self._socket: ClientConnection | None = None
 
     async def run(self) -> None:
@@ -110,10 +117,15 @@ class UpstreamLink:
     async def _serve(self) -> str:
         """One connection from dial to end; returns why it ended."""
         try:
-            async with dial(self._upstream, self._station_id, self.subprotocol, self._tls, CloudConnection) as socket:
+            alone = self._pulse is None
+            async with dial(
+                self._upstream, self._station_id, self.subprotocol, self._tls, CloudConnection, pings=alone
+            ) as opened:
+                socket = cast("CloudConnection", opened)
                 if socket.subprotocol != self.subprotocol:
                     return self._unspoken
-                await self._read(cast("CloudConnection", socket))
+                with nullcontext() if self._pulse is None else self._pulse.watches(socket):
+                    await self._read(socket)
         except ConnectionClosed as problem:
             return f"connection lost ({problem})"
         except (OSError, InvalidHandshake, InvalidURI) as problem:

@@ -234,6 +234,11 @@ class Clouds:
             self.wanted(self.dialect.version if self.station_here else None, now)
         return count
 
+    def forget(self, token: str, instead: str) -> None:
+        """Another token stands where this one stood in what waits."""
+        for uplink in self.legs.values():
+            uplink.journal.forget(token, instead)
+
     def set_aside(self, upstream_id: str | None, seq: int | None) -> JournalEntry | None:
         """By the operator's command: the first message that waits for a CSMS (``None``: for any), or this one; gives it."""
         for uplink in self.legs.values():

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 MAX_ID_LENGTH = 36
-DEEP = 300
+DEEP, SHORT = 300, 1000
+"""Nesting beyond this is looked at; a text that is no longer than this cannot be nested too deeply to walk through."""
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"
 
@@ -83,7 +84,7 @@ def parse(text: str) -> Frame:
         message = orjson.loads(text)
     except orjson.JSONDecodeError as problem:
         raise BadFrame(f"not JSON: {problem}") from None
-    if text.count("[") + text.count("{") > DEEP and _too_deep(text):
+    if len(text) > SHORT and text.count("[") + text.count("{") > DEEP and _too_deep(text):
         raise BadFrame("nested too deeply")
     if not isinstance(message, list) or len(message) < 3 or not isinstance(message[1], str):
         raise BadFrame("not an OCPP-J message array")

@@ -208,6 +208,8 @@ class Hold:
 
     def wants(self, now_s: float) -> bool:
         """Whether a live limit should be sent now to a transaction in progress."""
+        if self.setpoint_a is None:
+            return False
         target, acked = self.target_a, self.acked
         if target is None or now_s < self.retry_s or now_s - self.setpoint_s > SETPOINT_LIFE_S:
             return False

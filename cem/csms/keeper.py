@@ -135,7 +135,7 @@ class Keeper:
         self._idle_proof.look(self._dialect, now)
         for number, hold in self.holds.items():
             live = self._picture.evses[number]
-            if live.current_a is None or live.measured_s is None:
+            if hold.acked is None or live.current_a is None or live.measured_s is None:
                 continue
             if hold.charges_on(live.current_a, live.measured_s):
                 self._not_switched(hold, "is measured on more")
@@ -186,19 +186,15 @@ class Keeper:
 
     def _next_live(self, now: Now) -> int | None:
         """What is urgent before what is not, and so cuts before raises (I3), else in the order in which control spoke."""
-        waiting = [
-            number
-            for number in self._order
-            if self.holds[number].wants(now.s) and self._picture.transactions.at(number) is not None
-        ]
-        if not waiting:
-            return None
-
-        def waits(number: int) -> tuple[bool, bool]:
+        best, best_rank = None, (True, True)
+        for number in self._order:
             hold = self.holds[number]
-            return not hold.urgent, (hold.target_a or 0.0) > (hold.confirmed_a(now.s) or 0.0)
-
-        return min(waiting, key=waits)
+            if not hold.wants(now.s) or self._picture.transactions.at(number) is None:
+                continue
+            rank = (not hold.urgent, (hold.target_a or 0.0) > (hold.confirmed_a(now.s) or 0.0))
+            if best is None or rank < best_rank:
+                best, best_rank = number, rank
+        return best
 
     def _send(self, ask: Ask, now: Now, done: Callable[[Frame | None, Now], None], *, durable: bool = False) -> None:
         message_id = self._new_id()

@@ -66,6 +66,11 @@ class Lane:
     def __len__(self) -> int:
         return len(self._queue) + len(self._on_way)
 
+    @property
+    def queued(self) -> bool:
+        """Whether something waits for its turn."""
+        return bool(self._queue)
+
     def push(self, waiting: Waiting) -> bool:
         """Takes a CALL; ``False`` where there is no room left (bounded, I11)."""
         if len(self._queue) >= ROOM:

@@ -8,11 +8,14 @@ from typing import Any
 
 from cem.core.units import LOWEST_V, PerPhase
 
-_PHASES = {"L1": 0, "L2": 1, "L3": 2, "L1-N": 0, "L2-N": 1, "L3-N": 2}
 _ALL = 3
-_NOT_A_PHASE = ("N", "L1-L2", "L2-L3", "L3-L1")
-_AT_THE_OUTLET = ("Outlet", "Cable", "Body")
-_AT_THE_INLET = ("Inlet", "Outlet")
+_PHASES = {
+    "L1": 0, "L2": 1, "L3": 2, "L1-N": 0, "L2-N": 1, "L3-N": 2, "N": None, "L1-L2": None, "L2-L3": None, "L3-L1": None,
+}  # fmt: skip
+"""Where the value of a phase goes; ``None``: nowhere."""
+_AT_THE_OUTLET = (None, "Outlet", "Cable", "Body")
+_AT_THE_INLET = (None, "Inlet", "Outlet")
+_PLAIN = (None, "W", "Wh", "A", "V")
 _KILO = ("kW", "kWh")
 _ENERGY = "Energy.Active.Import.Register"
 _NONE: list[float | None] = [None, None, None]
@@ -22,7 +25,7 @@ SignedSample = tuple[str, Mapping[str, Any]]
 """Time and sample of a signed value (1.6 ``SignedData``, 2.x ``signedMeterValue``)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made of every message with samples
 class Reading:
     """What one message told about an EVSE.
 
@@ -47,9 +50,11 @@ def number(value: Any) -> float | None:
     if kind is not str and kind is not float and kind is not int:
         return None
     try:
-        parsed = float(value.replace(",", ".") if kind is str else value)
-    except (ValueError, OverflowError):
+        parsed = float(value)
+    except OverflowError:
         return None
+    except ValueError:
+        return number(value.replace(",", ".")) if "," in value else None
     return parsed if isfinite(parsed) else None
 
 
@@ -90,10 +95,9 @@ class _Samples:
         newest: The station's time of the last sample.
     """
 
-    __slots__ = ("newest", "periodic", "places", "signed", "values")
+    __slots__ = ("newest", "periodic", "signed", "values")
 
-    def __init__(self, meter_values: Any, places: tuple[str, ...] = _AT_THE_OUTLET) -> None:
-        self.places = places
+    def __init__(self, meter_values: Any, places: tuple[str | None, ...] = _AT_THE_OUTLET) -> None:
         self.values: dict[str, list[float | None]] = {}
         self.newest: datetime | None = None
         self.periodic = False
@@ -103,33 +107,34 @@ class _Samples:
             if at is not None and (self.newest is None or at >= self.newest):
                 self.newest = at
             for sample in items(meter_value.get("sampledValue")):
-                if sample.get("format") == "SignedData":
+                if "signedMeterValue" in sample or sample.get("format") == "SignedData":
                     self.signed.append((str(meter_value.get("timestamp", "")), sample))
-                    continue
-                if "signedMeterValue" in sample:
-                    self.signed.append((str(meter_value.get("timestamp", "")), sample))
-                self._take(sample)
+                    if sample.get("format") == "SignedData":
+                        continue
+                if sample.get("location") in places:  # not the grid side of the station or the battery side of the car
+                    self._take(sample)
 
     def _take(self, sample: Mapping[str, Any]) -> None:
-        value, phase, place = number(sample.get("value")), sample.get("phase"), _ALL
+        told = sample.get
+        phase, place = told("phase"), _ALL
         if type(phase) is str:
-            if phase in _NOT_A_PHASE:
+            known = _PHASES.get(phase, _ALL)
+            if known is None:
                 return
-            place = _PHASES.get(phase, _ALL)
-        if "location" in sample and sample["location"] not in self.places:
-            return  # the grid side of the station or the battery side of the car
-        unit = sample.get("unit") if "unitOfMeasure" not in sample else sample["unitOfMeasure"]
-        if value is not None and unit is not None:
+            place = known
+        value, unit = number(told("value")), told("unit") if "unitOfMeasure" not in sample else sample["unitOfMeasure"]
+        if value is not None and unit not in _PLAIN:
             value = _scaled(value, unit)
-        name = sample.get("measurand", _ENERGY)
+        name = told("measurand", _ENERGY)
         if value is None or value < 0 or type(name) is not str:
             return
-        of_name = self.values.get(name)
-        if of_name is None:
+        if name in self.values:
+            self.values[name][place] = value
+        else:
             of_name = self.values[name] = [None, None, None, None]
-        of_name[place] = value
+            of_name[place] = value
         if not self.periodic:
-            self.periodic = sample.get("context", "Sample.Periodic") == "Sample.Periodic"
+            self.periodic = told("context", "Sample.Periodic") == "Sample.Periodic"
 
 
 def signed_samples(meter_values: Any) -> tuple[SignedSample, ...]:
@@ -162,16 +167,18 @@ def read(meter_values: Any, phases: int, nominal_v: float, *, inlet: bool = Fals
 
 def _current_a(values: Mapping[str, list[float | None]], phases: int, nominal_v: float) -> PerPhase | None:
     *currents, same = values.get("Current.Import", _NOTHING)
-    *powers, total_w = values.get("Power.Active.Import", _NOTHING)
-    *volts, voltage = values.get("Voltage", _NOTHING)
+    total_w = voltage = None
     if currents == _NONE:
+        *powers, total_w = values.get("Power.Active.Import", _NOTHING)
+        *volts, voltage = values.get("Voltage", _NOTHING)
         lines = [v if v is not None and v > LOWEST_V / 2 else nominal_v for v in volts]
         currents = [None if p is None else p / v for p, v in zip(powers, lines, strict=True)]
     if currents != _NONE:
         # A phase that is wired but not told is missing; only phases beyond the wiring are truly 0.
         if None in currents[:phases] and not _single_phase(currents):
             return None
-        return PerPhase.of(0.0 if c is None else c for c in currents)
+        l1, l2, l3 = currents
+        return PerPhase(l1 or 0.0, l2 or 0.0, l3 or 0.0)
     if same is not None:
         return PerPhase.of(same if phase < phases else 0.0 for phase in range(3))
     if total_w is not None:

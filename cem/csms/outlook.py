@@ -5,10 +5,16 @@ from cem.csms.keeper import Keeper
 from cem.csms.picture import Picture
 
 
-def evse_state(
-    picture: Picture, keeper: Keeper, number: int, now_s: float, *, online: bool, report_interval_s: float
+def evse_states(
+    picture: Picture, keeper: Keeper, now_s: float, report_interval_s: float, *, online: bool
+) -> list[EvseState]:
+    """Those of a station at this moment."""
+    return [_state(picture, keeper, number, now_s, report_interval_s, online=online) for number in picture.evses]
+
+
+def _state(
+    picture: Picture, keeper: Keeper, number: int, now_s: float, report_interval_s: float, *, online: bool
 ) -> EvseState:
-    """One EVSE at this moment."""
     live, hold = picture.evses[number], keeper.holds[number]
     transaction = picture.transactions.at(number)
     charging = transaction is not None

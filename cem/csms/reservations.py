@@ -57,6 +57,8 @@ class Reservations:
 
     def tick(self, now: Now) -> None:
         """Time passed: what has expired holds no more, whether or not its station says so (1.6 does not)."""
+        if not self._held:
+            return
         for number in [n for n, held in self._held.items() if held.until_s is not None and held.until_s <= now.s]:
             del self._held[number]
 

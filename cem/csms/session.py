@@ -23,7 +23,7 @@ from cem.csms.lane import Lane
 from cem.csms.moment import Now
 from cem.csms.onboarding import Onboarding
 from cem.csms.options import Options
-from cem.csms.outlook import evse_state
+from cem.csms.outlook import evse_states
 from cem.csms.pace import Shared
 from cem.csms.personality import NAME as PERSONALITY
 from cem.csms.picture import Picture
@@ -75,6 +75,7 @@ class StationSession:
         self._booting = False
         self._shown_online = False
         self._unfollowed = True
+        self._stirred = self._limited = False
         self._garbage = Garbage(station_id, self._out)
         self.picture = Picture(station_id, evses, nominal_v, self._out, self._started, self._ended)
         self.keeper = Keeper(
@@ -223,26 +224,25 @@ class StationSession:
                 waiting = self._down.answered(frame.message_id)
                 if waiting is not None:
                     waiting.done(frame, now)
+                self._stirred = True
             case Kind.SEND | Kind.RESULT_ERROR:
                 for uplink in self.clouds.legs.values():
                     if uplink.usable:
                         self._out.append(SendUp(frame.text, uplink.leg.name))
-        return self._flush(now)
+        return self._flush(now, stirred=False)
 
     def upstream_frame(self, text: str, now: Now, upstream: str = PRIMARY) -> list[Action]:
         """A text frame of a CSMS."""
         if self.clouds.frame(text, upstream, self.commands, now):
             self._follow_cloud(now)
-        return self._flush(now)
+            self._stirred = True
+        return self._flush(now, stirred=False)
 
     def forget(self, token: str, instead: str) -> None:
         """As if a token had never been seen; ``instead`` stands where something must. The disk is the store's business."""
         self._authorization.forget(token)
-        for transaction in self.picture.transactions.open.values():
-            if transaction.token == token_hash(token):
-                transaction.token = instead
-        for uplink in self.clouds.legs.values():
-            uplink.journal.forget(token, instead)
+        self.picture.transactions.forget(token_hash(token), instead)
+        self.clouds.forget(token, instead)
 
     def ask_station(self, ask: Ask, told: Callable[[Frame | None], None], now: Now) -> list[Action]:
         """A CALL of the operator; ``told`` is called with its answer."""
@@ -265,7 +265,7 @@ class StationSession:
         """The station is served and held from now on."""
         if self._opened_s is None:
             return  # it left before its boot was answered
-        self._accepted, self._booting = True, False
+        self._accepted, self._booting, self._stirred = True, False, True
         self.picture.stands(now)
         boot = self._desk.registration.boot if self._desk.registration is not None else {}
         self.keeper.accepted(dialect, identity(boot), now)
@@ -285,20 +285,23 @@ class StationSession:
 
     def tick(self, now: Now) -> list[Action]:
         """Everything that happens by time alone; to be called once a second, and more often where something ``waits``."""
-        for waiting in self._down.overdue(now.s):
-            waiting.done(None, now)
+        if len(self._down):
+            for waiting in self._down.overdue(now.s):
+                waiting.done(None, now)
         self.clouds.tick(now)
         self.picture.reservations.tick(now)
         dialect = self._dialect
         waited_s = 0.0 if self._opened_s is None else now.s - self._opened_s
         if dialect is not None and not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:
             self._accept(dialect, now, booted=False)
-        for profile_id in self.smart.pulls(now):
-            self.clouds.primary.tell(
-                ("PullDynamicScheduleUpdate", {"chargingProfileId": profile_id}),
-                partial(self.smart.pulled, profile_id),
-            )
-        self._follow_cloud(now)
+        if len(self.smart.profiles):
+            for profile_id in self.smart.pulls(now):
+                self.clouds.primary.tell(
+                    ("PullDynamicScheduleUpdate", {"chargingProfileId": profile_id}),
+                    partial(self.smart.pulled, profile_id),
+                )
+        if self._limited or len(self.smart.profiles):
+            self._follow_cloud(now)
         self.keeper.look(now)
         if self._opened_s is None:
             self.clouds.release(now)
@@ -321,11 +324,7 @@ class StationSession:
 
     def evse_states(self, now_s: float) -> list[EvseState]:
         """What control sees."""
-        online, interval_s = self.online, self._options.meter_interval_s
-        return [
-            evse_state(self.picture, self.keeper, number, now_s, online=online, report_interval_s=interval_s)
-            for number in self.picture.evses
-        ]
+        return evse_states(self.picture, self.keeper, now_s, self._options.meter_interval_s, online=self.online)
 
     def status(self) -> dict[str, Any]:
         """For the API."""
@@ -354,18 +353,20 @@ class StationSession:
     def _follow_cloud(self, now: Now) -> None:
         """Takes the cloud's composite limits of this instant over into what is held."""
         self._unfollowed = False
-        changed = [self.keeper.set_cloud(number, self.smart.limit_a(number, now)) for number in self.picture.evses]
+        limits = {number: self.smart.limit_a(number, now) for number in self.picture.evses}
+        self._limited = any(amps is not None for amps in limits.values())
+        changed = [self.keeper.set_cloud(number, amps) for number, amps in limits.items()]
         if any(changed):
             self._out.append(News())
 
     def _started(self, evse: int) -> None:
-        self._unfollowed = True  # a limit of the whole station is shared anew
+        self._unfollowed = self._stirred = True  # a limit of the whole station is shared anew
         self.smart.started(evse)
         self._onboarding.started(evse)
         self.keeper.started(evse)
 
     def _ended(self, evse: int, now: Now) -> None:
-        self._unfollowed = True
+        self._unfollowed = self._stirred = True
         self.smart.ended(evse)
         self.keeper.ended(evse, now)
 
@@ -375,16 +376,24 @@ class StationSession:
             if safe and self.keeper.cleared:
                 self._onboarding.verify(self._dialect)
 
-    def _flush(self, now: Now) -> list[Action]:
-        """Sends what may go now, and hands over what has gathered."""
+    def _flush(self, now: Now, *, stirred: bool = True) -> list[Action]:
+        """Sends what may go now, and hands over what has gathered.
+
+        Args:
+            now: Both clocks.
+            stirred: The station may have to be told something; most messages that only pass change nothing there.
+        """
         if self._unfollowed:
             self._follow_cloud(now)
-        if self._dialect is not None:
+        if self._dialect is not None and (stirred or self._stirred or self._down.queued):
+            self._stirred = False
             while self.keeper.send_next(now):
                 pass
             while self._opened_s is not None and (text := self._down.next(now.s)) is not None:
                 self._out.append(SendDown(text))
         self.clouds.send_next(now)
+        if not self._out:
+            return []
         actions = one_write(self._out)
         self._out.clear()
         return actions

@@ -269,7 +269,7 @@ class Study:
                     self.ask(dialect.ask_composite(number), partial(self._composite, number, hold.acked, dialect))
             if live.current_a is None or live.measured_s is None or live.measured_s <= watch.looked_s:
                 continue
-            if self._picture.transactions.at(number) is None or hold.acked is None or watch.limit_a is None:
+            if hold.acked is None or watch.limit_a is None or self._picture.transactions.at(number) is None:
                 continue
             watch.looked_s, drawn_a = live.measured_s, max(live.current_a)
             used = sum(a > OBEYS_WITHIN_A for a in live.current_a)

@@ -59,6 +59,12 @@ class Transactions:
         if local_id not in self.ended:
             self.ended.append(local_id)
 
+    def forget(self, token: str, instead: str) -> None:
+        """``instead`` stands where this token, hashed, stood."""
+        for transaction in self.open.values():
+            if transaction.token == token:
+                transaction.token = instead
+
     def restore(self, session: OpenSession, evse: int, now_s: float) -> None:
         """Goes on with a transaction that was open when we stopped."""
         began = session.started_utc or session.updated_utc
@@ -68,8 +74,10 @@ class Transactions:
 
     def at(self, evse: int) -> Transaction | None:
         """The transaction in progress at an EVSE."""
-        found = [t for t in self.open.values() if t.evse == evse and not t.lost]
-        return found[-1] if found else None
+        for transaction in reversed(self.open.values()):
+            if transaction.evse == evse and not transaction.lost:
+                return transaction
+        return None
 
     def remember_start(self, key: str, local_id: str) -> None:
         """A start was answered with this id; a repeat must be answered alike."""

@@ -249,6 +249,8 @@ class Uplink:
         """Answers in place of a CSMS that takes too long (C9), or does not come up."""
         if self.state is State.DIALING and now.s - self._dialing_since_s >= DIAL_GRACE_S:
             self.away(now)
+        if not len(self.lane):
+            return  # nearly always
         late = self.lane.overdue(now.s)
         if any(w.foreign and w.priority is Priority.TRANSACTION for w in late):
             late += self.lane.take(Priority.TRANSACTION)  # what came after it must not overtake it (I6)
@@ -260,6 +262,8 @@ class Uplink:
         if self.state is not State.UP:
             return False
         journaled = self.journal.entries
+        if not journaled and not self.lane.queued and self._version == self._station_version:
+            return False  # nearly always
         version = journaled[0].record.ocpp_version if journaled else self._station_version
         if version != self._version and not len(self.lane):
             self._dial(now)
