@@ -51,8 +51,6 @@ class Request:
         waiting_s: Longer is served first.
         had_a: What it has now; only the throughput policy looks, and moves nobody for little.
         waits: It starts only with what others leave; ``policy.share_by`` sees to it.
-        needed_a: What each needs to be full in time, 0 or more: within a class these are met first, in proportion,
-            and only what is left is shared by weight; ``None`` shares all by weight.
         fixed_a: Draw per phase that counts whatever is decided, of EVSEs beyond our reach; may be negative.
     """
 
@@ -69,7 +67,6 @@ class Request:
     waiting_s: Floats | None = None
     had_a: Floats | None = None
     waits: Bools | None = None
-    needed_a: Floats | None = None
     fixed_a: Floats | None = None
 
 
@@ -126,7 +123,6 @@ def share(topology: Topology, request: Request, cap: Floats, start_margin_a: flo
         weight=weight,
         priority=request.priority,
         room_a=room_a,
-        needed_a=request.needed_a,
     )
     current = hand_out(
         use,
@@ -241,7 +237,6 @@ def _by_class(
     weight: Floats,
     priority: Ints | None,
     room_a: Floats,
-    needed_a: Floats | None = None,
 ) -> tuple[Floats, Ints]:
     """Water-fill the classes one after the other, the higher first; those to come keep their minimum."""
     level = low
@@ -250,8 +245,6 @@ def _by_class(
     for one in classes:
         mine = True if priority is None else priority == one
         top = np.where(mine, high, level)
-        if needed_a is not None:
-            level, _ = fill(use, level, np.minimum(np.maximum(level, needed_a), top), needed_a, room_a)
         level, held = fill(use, level, top, weight, room_a)
         binding = np.where(mine, held, binding)
     return level, binding

@@ -1,7 +1,7 @@
-"""The controllers that are compared: the engine, two kinds that are found in the field, and the best form of each.
+"""The controllers that are compared: the engine, three kinds that are found in the field, and the best form of two.
 
-Each is asked once a second with what it could know: the meter, and what the stations reported. The field's two know the
-site by its worst phase; ``...PerPhase`` are as good as that kind could be made, and no product.
+Each is asked once a second with what it could know: the meter, and what the stations reported. The field's three know
+the site by its worst phase; ``...PerPhase`` are as good as that kind could be made, and no product.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,14 @@ def site() -> Site:
         evses.append(Evse(f"S{i}/1", f"S{i}", "site", 1, phases=len(used), rotation=used))
     zone = Zone("site", None, Protection(LIMIT_A, "gg", None), meter_id="grid", fallback_limit_a=20.0)
     return Site("loop", 230.0, 3, (zone,), tuple(evses), (Meter("grid", 1.0),))
+
+
+def shared_equally(sum_a: float, there: np.ndarray, came: np.ndarray) -> np.ndarray:
+    """The same current for each car; where not everybody gets the minimum, those who stand longest get it."""
+    served = min(int(there.sum()), int(sum_a // MIN_A))
+    pilot_a = np.zeros(COUNT)
+    pilot_a[np.argsort(came, kind="stable")[:served]] = min(np.floor(sum_a / max(served, 1)), MAX_A)
+    return pilot_a
 
 
 class Ours:
@@ -76,11 +84,24 @@ class Ours:
         return self.pilot_a
 
 
+class EverybodyDown(Ours):
+    """The engine, but while the meter is over the limit every car is sent to its minimum: no cut could come sooner.
+
+    What flows over all the same is a bound for any controller that keeps no reserve. It is no good controller.
+    """
+
+    def step(self, t: int, meter_a: np.ndarray, drawn_a: np.ndarray, there: np.ndarray) -> np.ndarray:
+        pilot_a = super().step(t, meter_a, drawn_a, there)
+        if meter_a.max() > LIMIT_A:
+            self.pilot_a = np.minimum(pilot_a, MIN_A)
+        return self.pilot_a
+
+
 class Integrating:
     """One number for the site: every 10 s it moves by what the worst phase has free or too much, shared equally.
 
     The way of wallboxes that balance themselves on one current: blind to phases, and to cars that do not use their
-    part. Where not everybody gets the minimum, those who stand longest get it.
+    part.
     """
 
     def __init__(self) -> None:
@@ -93,12 +114,31 @@ class Integrating:
         self._came = np.where(there, np.minimum(self._came, t), np.inf)
         self.pilot_a = np.where(there, self.pilot_a, 0.0)
         if t % 10 == 0 and there.any():
-            present = int(there.sum())
-            self.sum_a = float(np.clip(self.sum_a + LIMIT_A - meter_a.max(), 0.0, present * MAX_A))
-            served = min(present, int(self.sum_a // MIN_A))
-            first = np.argsort(self._came, kind="stable")[:served]
-            self.pilot_a = np.zeros(COUNT)
-            self.pilot_a[first] = min(np.floor(self.sum_a / max(served, 1)), MAX_A)
+            self.sum_a = float(np.clip(self.sum_a + LIMIT_A - meter_a.max(), 0.0, int(there.sum()) * MAX_A))
+            self.pilot_a = shared_equally(self.sum_a, there, self._came)
+        return self.pilot_a
+
+
+class SlowUpFastDown:
+    """One number for the site: every 2 s it falls by all of what is too much, or rises by a quarter of what is free.
+
+    The published way of wallboxes that balance by a mains meter, which they read every 2 s.
+    """
+
+    def __init__(self) -> None:
+        self.sum_a = 0.0
+        self.pilot_a = np.zeros(COUNT)
+        self._came = np.full(COUNT, np.inf)
+
+    def step(self, t: int, meter_a: np.ndarray, drawn_a: np.ndarray, there: np.ndarray) -> np.ndarray:
+        del drawn_a
+        self._came = np.where(there, np.minimum(self._came, t), np.inf)
+        self.pilot_a = np.where(there, self.pilot_a, 0.0)
+        if t % 2 == 0 and there.any():
+            free_a = LIMIT_A - float(meter_a.max())
+            self.sum_a += free_a / 4 if free_a > 0 else free_a
+            self.sum_a = float(np.clip(self.sum_a, 0.0, int(there.sum()) * MAX_A))
+            self.pilot_a = shared_equally(self.sum_a, there, self._came)
         return self.pilot_a
 
 

@@ -17,11 +17,13 @@ from cem.core.units import PerPhase
 from cem.simulate.judge import Judge
 from tests.benchmarks._loop_controllers import (
     WIRED,
+    EverybodyDown,
     Integrating,
     IntegratingPerPhase,
     OneAtATime,
     OneAtATimePerPhase,
     Ours,
+    SlowUpFastDown,
     site,
 )
 from tests.benchmarks._loop_site import Cars, lay_out
@@ -59,7 +61,16 @@ class Outcome:
     peak_a: float = 0.0
 
 
-Controller = Ours | Integrating | IntegratingPerPhase | OneAtATime | OneAtATimePerPhase
+Controller = Ours | Integrating | SlowUpFastDown | IntegratingPerPhase | OneAtATime | OneAtATimePerPhase
+
+
+PEERS: dict[str, Callable[[], Controller]] = {
+    "integrating": Integrating,
+    "one at a time": OneAtATime,
+    "slow up fast down": SlowUpFastDown,
+    "integrating per phase": IntegratingPerPhase,
+    "one at a time per phase": OneAtATimePerPhase,
+}
 
 
 def simulate(controller: Controller, seed: int, length_s: int, load: str, into: Outcome) -> Outcome:
@@ -106,14 +117,9 @@ def run() -> dict[str, float]:
     for load in ("steps", "calm", "constant"):
         for report_s in REPORTS_S:
             rows[f"ours, reports {report_s} s, {load}"] = all_seeds(lambda s=report_s: Ours(s), load, SEEDS, length_s)
-    peers: dict[str, Callable[[], Controller]] = {
-        "integrating": Integrating,
-        "one at a time": OneAtATime,
-        "integrating per phase": IntegratingPerPhase,
-        "one at a time per phase": OneAtATimePerPhase,
-    }
+    rows["everybody down, steps"] = all_seeds(lambda: EverybodyDown(1), "steps", SEEDS, length_s)
     for load in ("steps", "constant"):
-        for name, make in peers.items():
+        for name, make in PEERS.items():
             rows[f"{name}, {load}"] = all_seeds(make, load, SEEDS, length_s)
     table = Table("controller", "A.s/h over", "longest s", "peak A", "trips", "pauses/h", "turns/h", "Ah/h served")
     for name, o in rows.items():
@@ -127,7 +133,7 @@ def run() -> dict[str, float]:
 
 def _figures(rows: dict[str, Outcome]) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for peer in ("integrating", "one at a time", "integrating per phase", "one at a time per phase"):
+    for peer in ("everybody down", *PEERS):
         row, name = rows[f"{peer}, steps"], peer.replace(" ", "_")
         figures[f"loop.as_per_h.{name}"] = row.over_as / row.hours
         figures[f"loop.served_ah.{name}"] = row.served_ah / row.hours

@@ -131,15 +131,6 @@ def test_weights_share_and_minima_hold() -> None:
     assert got.current_a.tolist() == [6.0, 14.0]
 
 
-def test_needed_rates_are_met_first_and_the_rest_is_shared() -> None:
-    """Needs of 8 and 16 A: 18 A are shared 6 to 12; of 30 A both needs are met and the rest goes where least is."""
-    topology = flat(("left", (0,), 1), ("right", (0,), 1))
-    request = wanting(topology, needed_a=[8.0, 16.0])
-    assert share(topology, request, limits(topology, main=18.0)).current_a.tolist() == [6.0, 12.0]
-    assert share(topology, request, limits(topology, main=30.0)).current_a.tolist() == [14.0, 16.0]
-    assert share(topology, wanting(topology), limits(topology, main=30.0)).current_a.tolist() == [15.0, 15.0]
-
-
 def test_a_higher_class_is_filled_first_but_minima_stay() -> None:
     topology = flat(("left", (0,), 1), ("right", (0,), 1))
     got = share(topology, wanting(topology, priority=[0, 5]), limits(topology, main=30.0))
