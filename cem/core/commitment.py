@@ -222,7 +222,7 @@ def _listen(
         return np.full(len(over), np.inf), memory.heeds_at_a, memory.deaf & ~told
     heeds = drawn <= memory.heeds_at_a
     # cut again after it heeded the limit before, or before any report could show whether it does
-    excused = heeds | (last_s < memory.over_s + HEARS_WITHIN_S)
+    excused = heeds | (last_s < memory.over_s + np.minimum(reacts_within_s, HEARS_WITHIN_S))
     afresh = (memory.over_s == np.inf) | (excused & (in_force < memory.in_force_a - OBEYS_WITHIN_A))
     over_s = np.where(over, np.where(afresh, now_s, memory.over_s), np.inf)
     for_s = last_s - over_s

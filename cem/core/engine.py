@@ -64,9 +64,10 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     asks = who_asks(plan, evses, memory, seen, envelopes, counted, now_s, supplied.bounds)
 
     room_a = envelopes.room_a.ravel()
-    held_a = rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a)
-    room_a = _resolved(room_a, counted.wired.load(np.maximum(held_a, memory.share_a)))
     running = memory.setpoint_a > 0
+    least_a = np.where(running | rotation.called(memory.turns), plan.min_a, 0.0)
+    held_a = [counted.wired.load(each) for each in (memory.setpoint_a, memory.share_a, least_a)]
+    room_a = _resolved(room_a, held_a)
     spare_s = spare(evses, asks.most_a, counted.n_phases, now_s)
     urgency = Urgency.of(evses, plan.min_a, asks.most_a, counted.n_phases, now_s)
     resting = asks.why == Reason.MINIMUM_OFF_TIME
@@ -111,7 +112,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         envelopes.balance,
     )
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
-    rise_room_a = _resolved(envelopes.rise_room_a.ravel(), counted.wired.load(held_a))
+    rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
     steps = Steps.of(plan.step_a, plan.topology.n)
     target_a = attacked(counted, shares, plan.min_a, weight, steps, envelopes, free_a)
     setpoint, allowed = _may_send(plan, memory, target_a, asks.most_a, counted, rise_room_a, wish_s, steps, now_s)
@@ -172,9 +173,12 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     )
 
 
-def _resolved(room_a: Floats, held_a: Floats) -> Floats:
-    """The room, with what is held in it not short of it by less than any meter resolves."""
-    return np.maximum(room_a, np.minimum(room_a + UNRESOLVED_A, held_a))
+def _resolved(room_a: Floats, held_a: list[Floats]) -> Floats:
+    """The room, with what is held in it, each by itself, not short of it by less than any meter resolves."""
+    resolved_a = room_a
+    for each in held_a:
+        resolved_a = np.maximum(resolved_a, np.where(each <= room_a + UNRESOLVED_A, each, room_a))
+    return resolved_a
 
 
 def _pressing(

@@ -171,3 +171,13 @@ def test_s4_a_cut_that_came_after_the_last_report_is_not_held_against_its_statio
         point.step(float(now_s), 17.0, (28, 28, 28), 60.0, interval_s=60.0)
     point.step(120.0, 17.0, (28, 28, 28), 120.0, interval_s=60.0)
     assert point.memory.deaf[0], "a minute later it has no excuse"
+
+
+def test_s4_being_cut_again_and_again_is_no_excuse():
+    """32 A drawn and told each second, whatever is set: every 12 s somebody cuts further."""
+    point = Point()
+    point.step(0.0, 32.0, (32, 32, 32), 0.0, interval_s=1.0)
+    for now_s in range(1, 30):
+        limit_a = 22.0 if now_s < 12 else 14.0 if now_s < 24 else 8.0
+        point.step(float(now_s), limit_a, (32, 32, 32), float(now_s), interval_s=1.0)
+    assert point.memory.deaf[0]

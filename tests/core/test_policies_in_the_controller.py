@@ -99,3 +99,14 @@ def test_a_station_of_coarse_steps_is_set_to_nothing_else(policy: Policy):
     drove = drive(policy, beside(3, min_a=8.0, step_a=8.0), 45.0, rows)
     assert set(np.unique(drove.pilots)) <= {0.0, 8.0, 16.0, 24.0, 32.0}
     assert drove.pilots[:, 5].sum() == 40.0
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_without_steps_no_limit_is_exceeded_by_a_hair(seed: int):
+    """Turns among ten cars at 30 A a phase; each set of setpoints is held against the limits, see ``Driver``."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (i, 40 * k, 40 * k + int(rng.integers(10, 30)), float(rng.uniform(8, 60))) for i in range(10) for k in (0, 1)
+    ]
+    drove = drive(Policy.FAIR, park(10, step_a=0.0), 30.0, rows)
+    assert drove.turns > 10
