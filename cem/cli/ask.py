@@ -57,6 +57,14 @@ def status(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
     console.print(evses)
     for limit_id, limit in site["external_limits"].items():
         console.print(Text(f"external limit {limit_id}: {_pairs(limit)}"))
+    alone: dict[str, list[str]] = {}
+    for evse_id, evse in site["evses"].items():
+        if evse.get("without_us"):
+            alone.setdefault(evse["without_us"], []).append(evse_id)
+    for reason, evse_ids in alone.items():
+        console.print(Text(f"if this controller dies, {', '.join(evse_ids)} may draw the maximum: {reason}"))
+    for problem in site["problems"]:
+        console.print(Text(problem, style="bold red"))
 
 
 def why(
@@ -74,6 +82,8 @@ def why(
     console.print(Text(f"  status    {_status(found)}"))
     console.print(Text(f"  may draw  {_amps(found['setpoint_a'])} A"))
     console.print(Text(f"  measured  {_phases(found['measured_a'])} A"))
+    if found.get("without_us_a") is not None:
+        console.print(Text(f"  if this controller dies  {_alone(found)}"))
     table = Table()
     for column in ("limit", "where", "set by", "would allow", "state", "for"):
         table.add_column(column, justify="right" if column in {"would allow", "for"} else "left")
@@ -175,6 +185,11 @@ def _phases(value: Sequence[float | None] | float | None) -> str:
     if isinstance(value, Sequence):
         return " ".join(_amps(v) for v in value)
     return _amps(value)
+
+
+def _alone(evse: Mapping[str, Any]) -> str:
+    why = evse["without_us"]
+    return f"{_amps(evse['without_us_a'])} A, " + (f"its maximum: {why}" if why else "its fallback")
 
 
 def _status(evse: Mapping[str, Any]) -> str:

@@ -41,27 +41,38 @@ def station_list(url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
         )
 
 
-def station_show(station: Station, url: Url = DEFAULT_URL, json_output: AsJson = False) -> None:
+def station_show(
+    station: Annotated[str | None, typer.Argument(help="The station's identity.", show_default=False)] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All stations; with --json, to keep or to compare.")] = False,
+    url: Url = DEFAULT_URL,
+    json_output: AsJson = False,
+) -> None:
     """Show what was learned of a station: how it takes limits, whether it falls back by itself, what it loses."""
-    found = next((s for s in get(url, "/api/v1/stations")["stations"] if s["id"] == station), None)
+    if (station is None) is not everyone:
+        raise CemError("name one station, or write --all")
+    known = get(url, "/api/v1/stations")["stations"]
+    if everyone:
+        _show_all(known, json_output=json_output)
+        return
+    found = next((s for s in known if s["id"] == station), None)
     if found is None:
         raise CemError(f"the controller has no station {station!r}; cem station list shows those it has")
     if json_output:
         print_json(found)
         return
     own = found["personality"]
-    vendor, model, firmware = own["identity"]
-    dead_man = {True: "yes", False: "NO", None: "not proven"}[own["dead_man"]]
     rows = {
-        "is": " ".join(filter(None, (vendor, model, firmware))),
+        "is": _model(own),
         "takes limits by": own["way"],
         "refused or ignored": ", ".join(own["bad"]),
         "highest stack level": own["max_level"],
         "rate units": ", ".join(own["units"]),
         "switches phases": own["switches_phases"],
-        "falls back by itself": f"{dead_man}: {own['dead_man_by']}",
+        "falls back by itself": f"{_dead_man(own)}: {own['dead_man_by']}",
+        "looked at while idle": own["idle"],
+        "takes maxOfflineDuration (2.1)": "no" if own["no_offline_limit"] else "",
         "if this controller dies": own["without_us"] or "its fallback counts",
-        "slowest reaction": None if own["reaction_s"] is None else f"{own['reaction_s']:g} s",
+        "slowest reaction": _reaction(own),
         "loses its limits on": ", ".join(own["loses"]),
         "a pause ends its transaction": "yes" if own["zero_ends"] else "",
         "draws more than it accepted": "yes" if own["ignores"] else "",
@@ -71,6 +82,32 @@ def station_show(station: Station, url: Url = DEFAULT_URL, json_output: AsJson =
     for name, value in rows.items():
         table.add_row(name, Text(MISSING if value in (None, "") else str(value)))
     Console(highlight=False).print(table)
+
+
+def _show_all(stations: list[dict[str, Any]], *, json_output: bool) -> None:
+    if json_output:
+        print_json([{"id": s["id"], "ocpp_version": s["ocpp_version"], **s["personality"]} for s in stations])
+        return
+    table = Table()
+    for column in ("station", "is", "takes limits by", "falls back", "reacts in", "loses limits on", "if we die"):
+        table.add_column(column)
+    for s in stations:
+        own = s["personality"]
+        told = (s["id"], _model(own), own["way"], _dead_man(own), _reaction(own), ", ".join(own["loses"]))
+        table.add_row(*(Text(value or MISSING) for value in (*told, own["without_us"] or "its fallback counts")))
+    Console(highlight=False).print(table)
+
+
+def _model(own: dict[str, Any]) -> str:
+    return " ".join(filter(None, own["identity"]))
+
+
+def _dead_man(own: dict[str, Any]) -> str:
+    return {True: "yes", False: "NO", None: "not proven"}[own["dead_man"]]
+
+
+def _reaction(own: dict[str, Any]) -> str:
+    return "" if own["reaction_s"] is None else f"{own['reaction_s']:g} s"
 
 
 def _row(station: dict[str, Any], state: str) -> list[Text]:

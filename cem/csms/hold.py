@@ -283,9 +283,10 @@ class Hold:
         """No answer came: it may or may not be in force; send again."""
         self.due = True
 
-    def in_force_a(self, now_s: float, *, charging: bool) -> float:
-        """The most that may be in force, see ``core.state.EvseState``."""
-        lapsed = self.evse.fallback_a if self.default_known and not self.default_gone else self.evse.max_a
+    def in_force_a(self, now_s: float, *, charging: bool, falls_back: bool = True) -> float:
+        """The most that may be in force; ``falls_back``: its fallback is believed to be in force where nothing else is."""
+        believed = falls_back and self.default_known and not self.default_gone
+        lapsed = self.evse.fallback_a if believed else self.evse.max_a
         if not self.default_sure and now_s >= self.suspect_s > 0:
             lapsed = self.evse.max_a
         if self.refused is not None:

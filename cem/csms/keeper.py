@@ -166,6 +166,19 @@ class Keeper:
             return "refuses a default charging profile, so nothing holds it if we die"
         return None
 
+    def in_force_a(self, evse: int, now_s: float, *, charging: bool, online: bool) -> float:
+        """The most that may be in force there, see ``core.state.EvseState``.
+
+        S1: of a station that was not seen to fall back by itself nothing is believed once its limit has ended, and
+        nothing at all of one that does not keep its limits, while we cannot tell it anything.
+        """
+        hold, own = self.holds[evse], self.study.personality
+        if not online and not own.keeps:
+            return hold.evse.max_a
+        ended = charging and hold.acked is not None and now_s >= hold.acked.until_s
+        believed = own.without_us is None or (online and not ended)
+        return hold.in_force_a(now_s, charging=charging, falls_back=believed)
+
     def send_next(self, now: Now) -> bool:
         """Sends at most one CALL that holding needs; returns whether it did."""
         dialect = self._dialect

@@ -23,7 +23,7 @@ def _state(
         online=online,
         connected=True if charging else live.connected,
         charging=charging,
-        in_force_a=hold.in_force_a(now_s, charging=charging),
+        in_force_a=keeper.in_force_a(number, now_s, charging=charging, online=online),
         confirmed_a=hold.confirmed_a(now_s),
         confirmed_s=hold.confirmed_s,
         measured_a=live.current_a,

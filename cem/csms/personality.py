@@ -100,6 +100,11 @@ class Personality:
             return "it loses its limits when it goes on after a pause"
         return None
 
+    @property
+    def keeps(self) -> bool:
+        """It keeps to the limit that it has, as long as that lives."""
+        return not self.ignores and "resume" not in self.loses
+
     def order(self, ladder: Sequence[Rung]) -> tuple[Rung, ...]:
         """The ladder with what works first and what does not last."""
 

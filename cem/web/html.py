@@ -40,7 +40,7 @@ def draw(site_name: str, view: SiteView | None, state: Mapping[str, Any], events
         "devices": _card(
             "Devices", _things(_named(view.get("devices") or {}, "device"), "No device has answered yet.")
         ),
-        "csms": _card("Stations and operator", _things(view.get("csms") or {}, "Nothing to report.")),
+        "csms": _card("Stations and operator", _csms(view.get("csms") or {})),
         "events": _card("Recent events", _events(events)),
     }
 
@@ -224,6 +224,26 @@ def _things(things: Mapping[str, Any], nothing: str) -> str:
         else:
             facts.append(f"<dt>{escape(_words(str(name)))}</dt><dd>{_value(str(name), value)}</dd>")
     return "".join(tables) + (f"<dl>{''.join(facts)}</dl>" if facts else "")
+
+
+def _csms(csms: Mapping[str, Any]) -> str:
+    stations = csms.get("stations")
+    shown = {**csms, "stations": [_station(station) for station in stations]} if stations else csms
+    return _things(shown, "Nothing to report.")
+
+
+def _station(station: Mapping[str, Any]) -> dict[str, Any]:
+    """A station with what matters of its personality; ``cem station show`` has the rest."""
+    shown = {key: value for key, value in station.items() if key != "personality"}
+    own = station.get("personality")
+    if not isinstance(own, Mapping):
+        return shown
+    falls_back = "falls back" if own.get("dead_man") else None
+    return shown | {
+        "limits_by": own.get("way"),
+        "reaction_s": own.get("reaction_s"),
+        "if_the_controller_dies": own.get("without_us") or falls_back,
+    }
 
 
 def _named(things: Mapping[str, Mapping[str, Any]], noun: str) -> Mapping[str, Any]:

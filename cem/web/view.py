@@ -9,9 +9,11 @@ from cem.control import Cycle
 from cem.core.engine import Plan
 from cem.core.headroom import Envelopes
 from cem.core.meter_health import MeterHealth
+from cem.core.site import Evse
 from cem.core.stack import stack
 from cem.core.state import EvseState
 from cem.core.surplus import power_w
+from cem.web.alone import overloads, without_dead_man
 
 HEALTH_WORDS = {MeterHealth.GOOD: "good", MeterHealth.HOLD: "late", MeterHealth.LOST: "lost"}
 
@@ -25,6 +27,8 @@ def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple
         csms: What the local CSMS says of itself.
         problems: What is wrong with the box itself, for people.
     """
+    alone = without_dead_man(csms)
+    troubles = [*problems, *_turned_meters(plan, cycle), *overloads(plan.site, alone)]
     return {
         "name": plan.site.name,
         "time": cycle.at_utc.isoformat(),
@@ -36,7 +40,7 @@ def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple
         },
         "zones": _zones(plan, cycle),
         "evses": {
-            evse.evse_id: _evse(plan, cycle, i, state)
+            evse.evse_id: {**_evse(plan, cycle, i, state), **_alone(evse, alone)}
             for i, (evse, state) in enumerate(zip(plan.site.evses, cycle.state.evses, strict=True))
         },
         "devices": {
@@ -74,7 +78,7 @@ def site_view(plan: Plan, cycle: Cycle, csms: Mapping[str, Any], problems: tuple
             for channel, memory in cycle.channels
         },
         "csms": dict(csms),
-        "problems": [*problems, *_turned_meters(plan, cycle), *cycle.decision.envelopes.notices],
+        "problems": [*troubles, *cycle.decision.envelopes.notices],
     }
 
 
@@ -162,6 +166,14 @@ def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
         },
         "fault": state.fault,
     }
+
+
+def _alone(evse: Evse, alone: Mapping[str, str | None]) -> dict[str, Any]:
+    """What it falls to if this controller dies, or its maximum and why; nothing of stations that are not asked for it."""
+    if evse.station_id not in alone:
+        return {}
+    why = alone[evse.station_id]
+    return {"without_us_a": evse.fallback_a if why is None else evse.max_a, "without_us": why}
 
 
 def _target(cycle: Cycle, state: EvseState) -> dict[str, Any] | None:

@@ -76,6 +76,47 @@ def test_a_station_that_refuses_a_default_has_no_dead_man(rig):
     assert rig.state().in_force_a == 32.0
 
 
+def shows(steps):
+    """A schedule that is its fallback until it has a limit."""
+    return lambda rig: [(0, 6)] if rig.session.keeper.holds[1].acked is None else steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "after_a"),
+    [([(0, 16), (110, 6)], 6.0), ([(0, 16), (110, 32)], 32.0), ([(0, 16)], 32.0)],
+)
+def test_s1_offline_nothing_is_believed_of_a_station_that_was_not_seen_to_fall_back(rig, steps, after_a):
+    charging(rig, composite=shows(steps))
+    assert rig.state().in_force_a == 16.0
+    rig.close()
+    rig.pass_time(20, step=5)
+    assert rig.state().in_force_a == 16.0, "its limit still lives; a broken line is no reason to pause others"
+    rig.pass_time(120, step=5)
+    assert rig.state().in_force_a == after_a
+    again = rig.again()
+    assert again.state().in_force_a == max(16.0, after_a), "its grant may still be in force"
+    again.pass_time(1000, step=20)
+    assert again.state().in_force_a == after_a
+
+
+@pytest.mark.parametrize("how", [{"ignores": True}, {"loses": ("resume",)}])
+def test_s1_offline_not_even_its_limit_is_believed_of_one_that_does_not_keep_it(rig, how):
+    charging(rig, composite=shows([(0, 16), (110, 6)]))
+    for name, value in how.items():
+        setattr(rig.session.keeper.study.personality, name, value)
+    assert rig.state().in_force_a == 16.0
+    rig.close()
+    assert rig.state().in_force_a == 32.0
+
+
+def test_s16_a_station_that_answers_no_more_counts_with_its_maximum_once_its_limit_has_ended():
+    for steps, after_a in (([(0, 16), (110, 6)], 16.0), ([(0, 16)], 32.0)):
+        rig = Rig("1.6")
+        charging(rig, composite=shows(steps))
+        rig.pass_time(140, step=1)
+        assert rig.state().in_force_a == after_a, "what was asked since may be in force"
+
+
 def unit_of(profile):
     schedule = profile["chargingSchedule"]
     return (schedule[0] if isinstance(schedule, list) else schedule)["chargingRateUnit"]

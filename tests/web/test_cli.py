@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cem.cli import make_app
-from cem.csms.personality import Personality
+from cem.csms.personality import Personality, restored
 from cem.store import Session
 from tests.web.conftest import make_view
 
@@ -27,6 +27,13 @@ def cem(*words, **environment):
         timeout=60,
         env={**os.environ, "COLUMNS": "160", **environment},
     )
+
+
+def told(*words, url):
+    """The same in this process, which is quicker."""
+    result = CliRunner().invoke(make_app(words), [*words, "--url", url], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_status_shows_zones_and_charging_points(server):
@@ -150,3 +157,36 @@ def test_station_show_tells_what_was_learned(server):
     exported = json.loads(cem("station", "show", "CS1", "--json", "--url", server.web.url).stdout)
     assert exported["personality"]["without_us"] == "it refuses"
     assert "CS9" in cem("station", "show", "CS9", "--url", server.web.url).stderr
+
+
+def test_what_was_learned_of_all_stations_is_exported_whole(server):
+    odd = Personality(("Acme", "Box", "1.0"), way="tx/0/W", dead_man=False, dead_man_by="it refuses", reaction_s=12.0)
+    good = Personality(("Acme", "Box", "2.0"), way="tx/1/A", dead_man=True, loses=("reconnect",))
+    stations = [
+        {"id": name, "ocpp_version": "1.6", "online": True, "personality": own.record()}
+        for name, own in (("CS1", odd), ("CS2", good))
+    ]
+    server.cell.set({**make_view(), "csms": {"stations": stations, "waiting_room": []}})
+    shown = told("station", "show", "--all", url=server.web.url).splitlines()
+    (one,) = (line for line in shown if "CS1" in line)
+    assert all(word in one for word in ("tx/0/W", "NO", "12 s", "it refuses"))
+    (two,) = (line for line in shown if "CS2" in line)
+    assert all(word in two for word in ("tx/1/A", "yes", "reconnect", "its fallback counts"))
+    exported = json.loads(told("station", "show", "--all", "--json", url=server.web.url))
+    assert [e["id"] for e in exported] == ["CS1", "CS2"]
+    assert set(exported[0]) == {"id", "ocpp_version", *odd.record()}
+    assert [restored(e).record() for e in exported] == [odd.record(), good.record()]
+    for words in (["show"], ["show", "CS1", "--all"]):
+        assert CliRunner().invoke(make_app(["station"]), ["station", *words]).exit_code == 1, words
+
+
+def test_status_and_why_tell_who_would_not_fall_back(server):
+    view = make_view(stale=True)
+    view["evses"]["CS1/1"] |= {"without_us_a": 32.0, "without_us": "it refuses"}
+    view["evses"]["CS2/1"] |= {"without_us_a": 6.0, "without_us": None}
+    server.cell.set(view, {"CS1/1": STACK, "CS2/1": []}.get)
+    shown = told("status", url=server.web.url)
+    assert "if this controller dies, CS1/1 may draw the maximum: it refuses" in shown
+    assert "the disk is 91 % full" in shown
+    assert "dies  32 A, its maximum: it refuses" in told("why", "CS1/1", url=server.web.url)
+    assert "dies  6 A, its fallback" in told("why", "CS2/1", url=server.web.url)
