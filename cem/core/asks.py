@@ -68,7 +68,7 @@ def who_asks(
             most = np.where(tighter, by, most)
 
     bound(evses.cloud_limit_a, Reason.CSMS_PROFILE)
-    appetite = commitment.appetite_a(memory.committed, seen, plan.min_a, plan.max_a)
+    appetite = commitment.appetite_a(memory.committed, seen, plan.min_a, plan.max_a, evses.gives)
     bound(np.where(appetite < plan.max_a, appetite, np.inf), Reason.VEHICLE_USE)
     frozen = np.full(n, np.inf)
     if np.count_nonzero(envelopes.no_raise):

@@ -10,6 +10,7 @@ import numpy as np
 from cem.core.site import Evse, Mode
 from cem.core.state import EvseState
 from cem.core.topology import Bools, Floats, Ints
+from cem.core.units import HIGHEST_V, LOWEST_V
 
 MODES = tuple(Mode)
 _NUMBER = {mode: number for number, mode in enumerate(MODES)}
@@ -29,7 +30,9 @@ _READ = attrgetter(
     "needed_wh",
     "departure_s",
     "phases_in_force",
+    "by_power",
 )
+BY_POWER_GIVES = LOWEST_V / HIGHEST_V
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Columns:
         needed_wh: NaN where no target is known.
         departure_s: NaN where unknown.
         phases_in_force: Phases it was confirmed to be switched to; 0 where nobody knows.
+        by_power: Its station takes limits in W.
+        gives: The part of a limit that its station gives at any voltage: 1, or less where it takes limits in W.
     """
 
     states: tuple[EvseState, ...]
@@ -69,15 +74,17 @@ class Columns:
     needed_wh: Floats
     departure_s: Floats
     phases_in_force: Ints
+    by_power: Bools
+    gives: Floats
 
     @classmethod
     def of(cls, states: tuple[EvseState, ...]) -> Self:
         """From this cycle's states."""
         rows = [_READ(state) for state in states]
-        columns = zip(*rows, strict=True) if rows else ((),) * 14
+        columns = zip(*rows, strict=True) if rows else ((),) * 15
         online, connected, charging, fault, shared, in_force, taken, interval, cloud, since, mode, *rest = columns
-        needed, departure, phases = rest
-        at_work = np.array(charging, dtype=np.bool_)
+        needed, departure, phases, by_power = rest
+        at_work, in_watts = np.array(charging, dtype=np.bool_), np.array(by_power, dtype=np.bool_)
         return cls(
             states=states,
             online=np.array(online, dtype=np.bool_),
@@ -94,6 +101,8 @@ class Columns:
             needed_wh=_or(needed, np.nan),
             departure_s=_or(departure, np.nan),
             phases_in_force=np.array([count or 0 for count in phases], dtype=np.int64),
+            by_power=in_watts,
+            gives=np.where(in_watts, BY_POWER_GIVES, 1.0),
         )
 
     def measured_a(self, some: Bools) -> Floats:

@@ -144,12 +144,13 @@ def update(
     # appetite is judged on a limit that stands, by a report taken after the EV had time to follow it
     changed_s = np.where(step_a > SAME_A, now_s, memory.changed_s)
     judged = one_car & (seen.reports.last_s >= changed_s + reacts_s)
-    low = judged & (drawn < in_force - LEAVES_A) & (in_force > 0)
+    given = in_force * evses.gives
+    low = judged & (drawn < given - LEAVES_A) & (in_force > 0)
     if np.count_nonzero(low):
         climbs = drawn - or_zero(seen.reports.before_a).max(axis=1, initial=0.0) > STILL_A
         low &= ~climbs
     low_since = np.where(low, np.minimum(memory.low_since_s, now_s), np.inf)
-    near = seen.fresh & (drawn >= in_force - TAKES_A)
+    near = seen.fresh & (drawn >= given - TAKES_A)
     lazy = charging & ((memory.lazy & ~near) | (now_s - low_since >= timings.follow_s))
     still = one_car & (drawn < STILL_A) & (in_force > 0)
     idle, one_phase_since = _learn_phases(memory, seen, one_car, now_s, timings)
@@ -273,11 +274,11 @@ def followed_a(memory: Commitment, seen: Seen, now_s: float, timings: Timings) -
     return np.where(cut, memory.in_force_a, np.inf)
 
 
-def appetite_a(memory: Commitment, seen: Seen, min_a: Floats, max_a: Floats) -> Floats:
+def appetite_a(memory: Commitment, seen: Seen, min_a: Floats, max_a: Floats, gives: Floats) -> Floats:
     """``(n,)`` the most it makes sense to offer: a little above what an EV that stays below its limit draws."""
     if not np.count_nonzero(memory.lazy):
         return max_a
-    offer = np.minimum(np.maximum(np.ceil(seen.drawn_a + SPARE_A), min_a), np.maximum(min_a, max_a))
+    offer = np.minimum(np.maximum(np.ceil((seen.drawn_a + SPARE_A) / gives), min_a), np.maximum(min_a, max_a))
     return np.where(memory.lazy, np.minimum(offer, max_a), max_a)
 
 

@@ -27,6 +27,7 @@ from cem.core.steps import Steps
 from cem.core.supply import bound_resources, choose_phases, supply
 from cem.core.topology import NO_ROW, UNRESOLVED_A, Bools, Floats, Topology, crowded_row
 from cem.core.unbalance import share_balanced
+from cem.core.units import LOWEST_V
 from cem.core.urgency import Urgency
 
 __all__ = ["NO_ROW", "Decision", "EngineMemory", "Plan", "decide"]
@@ -49,6 +50,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     """
     timings, now_s = plan.timings, state.now_s
     evses = Columns.of(state.evses)
+    plan = _least_by_power(plan, evses)
     reports = memory.reports.heard(evses)
     seen = reports.at(now_s)
     committed = commitment.update(memory.committed, evses, seen, memory.setpoint_a, now_s, timings)
@@ -179,6 +181,14 @@ def _resolved(room_a: Floats, held_a: list[Floats]) -> Floats:
     for each in held_a:
         resolved_a = np.maximum(resolved_a, np.where(each <= room_a + UNRESOLVED_A, each, room_a))
     return resolved_a
+
+
+def _least_by_power(plan: Plan, evses: Columns) -> Plan:
+    """The plan with the minima that give an EV its own also where a limit goes out in W, guarded at the lowest voltage."""
+    if not np.count_nonzero(evses.by_power):
+        return plan
+    least_a = Steps.of(plan.step_a, plan.topology.n).up(plan.min_a * (plan.site.nominal_voltage_v / LOWEST_V))
+    return replace(plan, min_a=np.where(evses.by_power, np.maximum(plan.min_a, least_a), plan.min_a))
 
 
 def _pressing(

@@ -60,6 +60,7 @@ class EvseState:
         departure_s: Monotonic time by which it is wanted; ``None`` where unknown.
         shared: Many cars draw through it (a site below): what it leaves unused it may take at any moment, on any phase.
         phases_in_force: Phases it was confirmed to be switched to; ``None`` where it cannot switch or nobody knows.
+        by_power: Its station takes limits in W: what guards the lowest voltage gives less current at any higher one.
     """
 
     evse_id: str
@@ -81,6 +82,7 @@ class EvseState:
     departure_s: float | None = None
     phases_in_force: int | None = None
     shared: bool = False
+    by_power: bool = False
 
 
 @dataclass(frozen=True, slots=True)

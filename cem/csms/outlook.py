@@ -36,5 +36,6 @@ def _state(
         departure_s=live.departure_s,
         fault=keeper.fault(number),
         shared=number == 0,
+        by_power=hold.way.unit == "W",
         phases_in_force=hold.phases_in_force(now_s) if online and charging else None,
     )

@@ -37,8 +37,6 @@ SAME_A = 0.1
 LOSES_WITHIN_S = 15.0
 ZERO_ENDS_S = 15.0
 SETTLES_S = 5.0
-LEAST_BY_POWER_A = 7.0
-"""6 A times 230 V, divided by the lowest voltage, in whole amps."""
 
 
 @dataclass(slots=True)
@@ -181,10 +179,10 @@ class Study:
         if own.way is None:
             own.way = sent.rung.name
             self._keep()
-            if sent.rung.unit == "W" and hold.evse.min_a < LEAST_BY_POWER_A:
+            if sent.rung.unit == "W":
                 text = (
-                    f"{self._station_id} takes limits in W alone; what guards {hold.evse.min_a:g} A at the lowest voltage is too "
-                    f"little to charge with at a usual one: set min_a: {LEAST_BY_POWER_A:g} for its EVSEs in the site file"
+                    f"{self._station_id} takes limits in W alone; they are for the lowest voltage, so it gives its cars a tenth "
+                    f"less than they are granted, and its minimum of {hold.evse.min_a:g} A counts as so much more"
                 )
                 self._out.append(Emit("limits_in_watts", text, {"evse": hold.evse.evse_id}))
         provable = not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a

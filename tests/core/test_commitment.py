@@ -1,6 +1,7 @@
 """What an EVSE may still draw, and what it is seen to use."""
 
 import numpy as np
+import pytest
 
 from cem.core import commitment
 from cem.core.columns import Columns
@@ -10,7 +11,7 @@ from cem.core.site import Evse, Protection, Site, Zone
 from cem.core.state import EvseState
 from cem.core.timings import Timings
 from cem.core.topology import flatten
-from cem.core.units import PerPhase
+from cem.core.units import LOWEST_V, PerPhase
 
 T = Timings(reaction_s=10.0, follow_s=15.0)
 SITE = Site("s", 230.0, 3, (Zone("z", None, Protection(63.0)),), (Evse("A/1", "A", "z", 1, rotation=(1, 2, 0)),))
@@ -26,7 +27,7 @@ class Point:
         self.memory = Commitment.worst(np.array([32.0]))
         self.setpoint = 0.0
 
-    def step(self, now_s, in_force, own=None, taken_s=None, charging=True, interval_s=10.0):
+    def step(self, now_s, in_force, own=None, taken_s=None, charging=True, interval_s=10.0, **more):
         state = EvseState(
             "A/1",
             online=True,
@@ -36,7 +37,9 @@ class Point:
             measured_a=None if own is None else PerPhase.of(own),
             measured_s=taken_s,
             report_interval_s=interval_s,
+            **more,
         )
+        self.gives = Columns.of((state,)).gives
         self.reports = self.reports.heard(Columns.of((state,)))
         setpoint = np.array([self.setpoint])
         self.seen = self.reports.at(now_s)
@@ -90,10 +93,20 @@ def test_a_lazy_car_is_offered_little_more_than_it_draws_until_it_follows():
     for now_s in range(40):
         point.step(float(now_s), 32.0, (8, 8, 8), float(now_s), interval_s=1.0)
     low, high = np.array([6.0]), np.array([32.0])
-    assert commitment.appetite_a(point.memory, point.seen, low, high).tolist() == [9.0]
+    assert commitment.appetite_a(point.memory, point.seen, low, high, point.gives).tolist() == [9.0]
     for now_s in range(40, 60):
         point.step(float(now_s), 9.0, (8.8, 8.8, 8.8), float(now_s), interval_s=1.0)
-    assert commitment.appetite_a(point.memory, point.seen, low, high).tolist() == [32.0]
+    assert commitment.appetite_a(point.memory, point.seen, low, high, point.gives).tolist() == [32.0]
+
+
+@pytest.mark.parametrize("volts", [210.0, 230.0, 250.0])
+@pytest.mark.parametrize("amps", [7.0, 16.0, 32.0])
+def test_a_limit_in_watts_gives_less_and_is_used_whole_all_the_same(amps, volts):
+    point, given = Point(), (amps * LOWEST_V / volts,) * 3
+    for now_s in range(40):
+        point.step(float(now_s), amps, given, float(now_s), interval_s=1.0, by_power=True)
+    low, high = np.array([7.0]), np.array([32.0])
+    assert commitment.appetite_a(point.memory, point.seen, low, high, point.gives).tolist() == [32.0]
 
 
 def test_a_one_phase_car_is_learned_on_its_grid_phase_and_forgotten_at_once():

@@ -20,9 +20,8 @@ LAG_S = 15.0
 
 
 def joined(personality, version):
-    least_a = 7.0 if personality.units == ("W",) else 6.0  # as the controller says to the installer of such a station
     idle_a = 0.0 if personality.zero_ends else 6.0  # it is idle after each pause: nothing is to be reserved for it then
-    site = TightSite(personality, version=version, rotation=KNOWN_WIRING, min_a=least_a, fallback_a=idle_a)
+    site = TightSite(personality, version=version, rotation=KNOWN_WIRING, fallback_a=idle_a)
     site.run(10)
     for neighbour in NEIGHBOURS:
         site.plug(neighbour)
@@ -88,6 +87,42 @@ def test_l16_when_the_controller_dies_each_falls_back_or_was_known_not_to(name):
         assert site.judge.tripped == {}
     # one whose transaction ended before its schedule could be asked for is not proven, and counts with its maximum
     assert (reserved is not None) == (name in {"accepts and ignores", "drops on resume", "0 W means stop"}), reserved
+
+
+def test_a_station_that_takes_only_watts_keeps_all_that_its_car_wants():
+    """What guards the lowest voltage gives a tenth less: that is no car that leaves something to others."""
+    site = TightSite(PERSONALITIES["only W"], version="2.0.1", rotation=KNOWN_WIRING)
+    site.run(10)
+    site.plug(ODD, ODD_CAR)
+    site.run(240)
+    assert site.plant.points[f"{ODD}/1"].own_current_a.l1 > 28.0
+    slow = replace(ODD_CAR, max_a=10.0)
+    site.stations[ODD].unplug(1)
+    site.plug(ODD, slow)
+    site.run(120)
+    assert site.plant.points[f"{ODD}/1"].own_current_a.l1 > 9.5
+    assert site.sessions[ODD].keeper.holds[1].setpoint_a <= 13.0, "of a car that does, the rest is for others"
+
+
+def test_a_station_that_takes_only_watts_is_never_granted_a_minimum_that_pauses_its_car():
+    site = TightSite(PERSONALITIES["only W"], version="1.6", rotation=KNOWN_WIRING)
+    site.run(10)
+    for who in (ODD, *NEIGHBOURS):
+        site.plug(who)
+    site.run(60)
+    site.plant.add_load("main", PerPhase.same(230 * 32.4), 1e6)  # leaves 30.6 A: five minima, if each were 6 A
+    site.run(15)
+    point, hold, since_s, looks = site.plant.points[f"{ODD}/1"], site.sessions[ODD].keeper.holds[1], 0.0, 0
+    for _ in range(75):
+        before_a = hold.setpoint_a
+        site.run(4)
+        assert hold.setpoint_a == 0.0 or hold.setpoint_a >= 7.0
+        since_s = 0.0 if hold.setpoint_a != before_a else since_s + 4
+        if since_s > LAG_S:
+            assert (point.own_current_a.l1 > 5.8) == (hold.setpoint_a > 0)
+            looks += 1
+    assert looks > 50
+    assert site.judge.tripped == {}
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])
