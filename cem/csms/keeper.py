@@ -9,7 +9,7 @@ from cem.core.units import LOWEST_V
 from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect, Live
 from cem.csms.frames import Frame, Kind, call
-from cem.csms.hold import TRIES, Hold
+from cem.csms.hold import SLACK_S, TRIES, Hold
 from cem.csms.idle_proof import IdleProof
 from cem.csms.ladder import END_TO_END, LADDER, SITE, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
@@ -175,7 +175,7 @@ class Keeper:
         hold, own = self.holds[evse], self.study.personality
         if not online and not own.keeps:
             return hold.evse.max_a
-        ended = charging and hold.acked is not None and now_s >= hold.acked.until_s
+        ended = charging and hold.acked is not None and now_s >= hold.acked.until_s - 2 * SLACK_S
         believed = own.without_us is None or (online and not ended)
         return hold.in_force_a(now_s, charging=charging, falls_back=believed)
 

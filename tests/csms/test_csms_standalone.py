@@ -20,6 +20,7 @@ def rig(request):
 
 def online(rig):
     assert rig.boot()["status"] == "Accepted"
+    rig.session.keeper.study.proven("seen at another time", safe=True)
     rig.obey()
     return rig
 
