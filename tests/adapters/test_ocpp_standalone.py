@@ -64,7 +64,9 @@ async def test_l1_controller_restarts_and_the_session_goes_on():
         await until(lambda: local.state("S1/1").confirmed_a == 16.0)
         store = local.store
     async with local_csms(store=store, port=port) as local:
-        assert local.state("S1/1").in_force_a == 16.0  # what it may still draw
+        assert (
+            local.state("S1/1").in_force_a == 32.0
+        )  # it was never seen to fall back by itself, so nothing is believed of it
         local.apply(S1=10.0)
         async with station(Station16, local.address) as peer:
             await until(lambda: peer.seen.has("TxProfile", 10.0))  # without a boot
