@@ -35,7 +35,14 @@ class OpcUaServer(Section):
         description="Devices: the server stamps a value each time it is measured, not only when it changes; then its age "
         "counts from that stamp.",
     )
-    publishing_interval_s: PositiveS = Field(0.5, description="How often the server reports changes.")
+    subscribe: bool = Field(
+        True,
+        description="Devices: the server watches their values and reports changes; without, or where it will not, they are read "
+        "every poll_s.",
+    )
+    publishing_interval_s: PositiveS = Field(
+        0.5, description="How often the server reports changes (of devices at least twice in poll_s)."
+    )
 
     @property
     def line(self) -> tuple[object, ...]:

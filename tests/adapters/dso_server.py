@@ -8,6 +8,7 @@ import logging
 import sys
 
 from asyncua import Server, ua
+from asyncua.server.monitored_item_service import MonitoredItemService
 
 from tests.adapters.child import Child
 
@@ -15,9 +16,11 @@ URI = "urn:test:dso"
 
 
 class DsoProcess(Child):
-    """Objects/DSO with ImportLimit (s=Limit), Enabled (i=7) and Heartbeat (s=Beat, ten beats a second).
+    """Objects/DSO with ImportLimit (s=Limit), Enabled (i=7) and Heartbeat (s=Beat, ten beats a second); Objects/Meter with
+    L1, L2, L3 and Total in W.
 
-    Told ``limit NUMBER``, ``bad``, ``enabled 0|1``, ``beat 0|1``.
+    Told ``limit NUMBER``, ``bad``, ``enabled 0|1``, ``beat 0|1``; ``L1 W``, ``Total W`` ...; of subscriptions ``subscriptions
+    MOST``, ``forget`` (all there are, without a word) and ``sampling SECONDS`` (what it makes of any wish).
 
     Args:
         port: 0 for a free one.
@@ -47,6 +50,10 @@ class _Dso:
         )
         self._enabled = await folder.add_variable(ua.NodeId(7, index), f"{index}:Enabled", True)
         heartbeat = await folder.add_variable(ua.NodeId("Beat", index), f"{index}:Heartbeat", 0, ua.VariantType.UInt32)
+        meter = await server.nodes.objects.add_object(index, "Meter")
+        powers = {"L1": 100.0, "L2": 200.0, "L3": 300.0, "Total": 600.0}
+        self._meter = {name: await meter.add_variable(index, name, value) for name, value in powers.items()}
+        self._internal = server.iserver
         async with server:
             print(server.bserver._server.sockets[0].getsockname()[1], flush=True)
             commands = asyncio.create_task(self._obey())
@@ -69,7 +76,26 @@ class _Dso:
                     await self._enabled.write_value(rest[0] == "1")
                 case "beat":
                     self.beats = rest[0] == "1"
+                case "subscriptions":
+                    self._internal.max_subscriptions = int(rest[0])
+                case "forget":
+                    service = self._internal.subscription_service
+                    await service.delete_subscriptions(list(service.subscriptions))
+                case "sampling":
+                    self._revise_sampling(float(rest[0]))
+                case name:
+                    await self._meter[name].write_value(float(rest[0]))
             print("done", flush=True)
+
+    def _revise_sampling(self, seconds: float) -> None:
+        make = MonitoredItemService._make_monitored_item_common
+
+        def slow(service, wish):
+            result, data = make(service, wish)
+            result.RevisedSamplingInterval = seconds * 1000
+            return result, data
+
+        MonitoredItemService._make_monitored_item_common = slow
 
 
 if __name__ == "__main__":

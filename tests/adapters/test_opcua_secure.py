@@ -152,7 +152,7 @@ async def test_bad_status_and_source_time(server, pki):
 
 
 async def test_a_life_counter_that_stands_still(server, pki, monkeypatch):
-    monkeypatch.setattr("adapters.opcua.device.STILL_S", 0.5)
+    monkeypatch.setattr("adapters.opcua.sample.STILL_S", 0.5)
     server.tell("l1 1")
     server.tell("life 0")
     adapter = make(server, pki, heartbeat="Objects/Meter/Life")
