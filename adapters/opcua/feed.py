@@ -6,6 +6,7 @@ second ties it to ours, and shows that the server still answers.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ from cem.supervise import obey_cancellation
 
 SILENT_S = 3.0
 """Or three keep-alives, if that is longer: then the server lives but has forgotten our subscription."""
+
+STEPPED_S = 10.0
+"""Further apart the server's times are of different clocks, or its clock was set; then only ours counts."""
 
 LIFETIME_S = 60.0
 """How long a server keeps the subscription of a controller that died."""
@@ -134,13 +138,20 @@ class Feed:
         Raises:
             DeviceUnavailable: The server lives, but says nothing by the subscription any more.
         """
-        asked_s = self._clock.monotonic_s()
+        ua, asked_s = self._ua, self._clock.monotonic_s()
+        state = ua.ReadValueId(
+            NodeId=ua.NodeId(ua.ObjectIds.Server_ServerStatus_State), AttributeId=ua.AttributeIds.Value
+        )
+        request = ua.ReadRequest()
+        request.Parameters.NodesToRead = [state]
         async with asyncio.timeout(session.READ_TIMEOUT_S):
-            node = self._client.get_node(self._ua.ObjectIds.Server_ServerStatus_CurrentTime)
-            server_time = await node.read_value()
+            # the header's time: the node CurrentTime may be a second old (asyncua's own server), ServerTimestamp older
+            answer = await self._client.uaclient.protocol.send_request(request)
         obey_cancellation()
+        header = ua.ua_binary.struct_from_binary(ua.ReadResponse, answer).ResponseHeader
+        header.ServiceResult.check()
         now_s = self._clock.monotonic_s()
-        self._asked_s, self._server_time = asked_s, server_time
+        self._asked_s, self._server_time = asked_s, header.Timestamp
         self.round_trip_s = now_s - asked_s
         if self._id and now_s - self._answered_s > self._silent_s:
             raise DeviceUnavailable(
@@ -174,6 +185,7 @@ class Feed:
         changed.pop(-1, None)
         # On one connection this was sent after the last answer to a read, so it is not from long before its question.
         known_s = self._asked_s - self._interval_s
-        if message.PublishTime is not None:
-            known_s = max(known_s, self._asked_s + (message.PublishTime - self._server_time).total_seconds())
+        since_s = (message.PublishTime - self._server_time).total_seconds() if message.PublishTime else math.inf
+        if abs(since_s) < STEPPED_S:
+            known_s = max(known_s, self._asked_s + since_s)
         self._heard(Batch(min(now_s, known_s), message.PublishTime, changed))

@@ -22,6 +22,7 @@ CLOSE_TIMEOUT_S = 1.0
 SESSION_TIMEOUT_MS = 60_000  # what the server keeps of us when we die
 
 _NODE_ID = re.compile(r"(ns=\d+;)?[isgb]=.+")
+_BY_URI = re.compile(r"nsu=([^;]+);([isgb]=.+)")  # OPC 10000-6, 5.1.12
 _IDENTITY = ("Identity", "UserAccess")
 _CERTIFICATE = ("SecurityChecksFailed", "Certificate")
 
@@ -124,12 +125,14 @@ async def namespace_index(client: Any, server: OpcUaServer, where: str) -> int:
 
 
 async def find_node(client: Any, ua: Any, text: str, index: int, where: str) -> Any:
-    """The node of a NodeId (``s=Limit``, ``ns=2;i=7``) or of a browse path (``Objects/DSO/Limit``).
+    """The node of a NodeId (``s=Limit``, ``ns=2;i=7``, ``nsu=URI;s=Limit``) or of a browse path (``Objects/DSO/Limit``).
 
     Raises:
         DeviceMisconfigured: There is none.
     """
     try:
+        if by_uri := _BY_URI.fullmatch(text):
+            index, text = int(await client.get_namespace_index(by_uri[1])), by_uri[2]
         if _NODE_ID.fullmatch(text):
             return client.get_node(ua.NodeId.from_string(text if text.startswith("ns=") else f"ns={index};{text}"))
         names = [name for name in text.split("/") if name]

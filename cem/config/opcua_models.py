@@ -54,7 +54,8 @@ class OpcUaValue(Section):
     """Where one value is found on the server."""
 
     node: str = Field(
-        min_length=1, description="NodeId (`i=`, `s=` ..., with or without ns) or browse path (`Objects/Meter/L1`)."
+        min_length=1,
+        description="NodeId (`i=`, `s=` ..., with `ns=`, `nsu=` or in namespace_uri) or browse path (`Objects/Meter/L1`).",
     )
     scale: float = Field(
         1.0,

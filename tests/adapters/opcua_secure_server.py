@@ -1,11 +1,12 @@
 """An asyncua server with Basic256Sha256, users and a trust list of its own, as a process of its own.
 
-Objects/Meter with L1 to L3 (kW), Volt (s=Volt) and Life (ten beats a second); Objects/Plc with what may be written: Percent
+Objects/Em, a whole meter (v1 to v3, a1, w1, p1, wh1 in V, A, W, Wh); Objects/Meter with L1 to L3 (kW), Volt (s=Volt) and Life (ten beats a second); Objects/Plc with what may be written: Percent
 (Int16), Current (Float), Ignored (Float, shown by Shown, which never follows) and Locked, which nobody may write. User ``cem`` with password ``right``, or
 whoever shows the user certificate. Client applications are trusted when their certificate lies in the given folder.
 """
 
 import asyncio
+import json
 import logging
 import sys
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ URI = "urn:test:meter"
 
 
 class SecureServer(Child):
-    """The process: told ``l1 KW``, ``bad``, ``life 0|1``, ``old SECONDS`` (source times so far in the past).
+    """The process: told ``em JSON``, ``l1 KW``, ``bad``, ``life 0|1``, ``old SECONDS`` (source times so far in the past).
 
     Args:
         port: To listen at; 0: any.
@@ -77,6 +78,9 @@ async def _serve(folder: Path, port: int) -> None:
     phases = [await meter.add_variable(index, f"L{n}", float(n)) for n in (1, 2, 3)]
     await meter.add_variable(ua.NodeId("Volt", index), f"{index}:Volt", 231.0)
     life = await meter.add_variable(index, "Life", 0, ua.VariantType.UInt32)
+    folder_em = await server.nodes.objects.add_object(index, "Em")
+    names = [f"{what}{n}" for what in "vaw" for n in (1, 2, 3)] + ["p1", "wh1"]
+    em = {name: await folder_em.add_variable(index, name, 0.0) for name in names}
     plc = await server.nodes.objects.add_object(index, "Plc")
     for name, kind in (("Percent", "Int16"), ("Current", "Float"), ("Ignored", "Float")):
         node = await plc.add_variable(index, name, 0, getattr(ua.VariantType, kind))
@@ -86,7 +90,7 @@ async def _serve(folder: Path, port: int) -> None:
     async with server:
         print(server.bserver._server.sockets[0].getsockname()[1], flush=True)
         alive = {"on": True}
-        commands = asyncio.create_task(_obey(phases, alive))
+        commands = asyncio.create_task(_obey(phases, em, alive))
         beat = 0
         while not commands.done():
             await asyncio.sleep(0.1)
@@ -94,11 +98,14 @@ async def _serve(folder: Path, port: int) -> None:
             await life.write_value(beat, ua.VariantType.UInt32)
 
 
-async def _obey(phases, alive) -> None:
+async def _obey(phases, meter, alive) -> None:
     while line := await asyncio.to_thread(sys.stdin.readline):
         word, *rest = line.split()
-        number = float(rest[0]) if rest else 0.0
+        number = float(rest[0]) if rest and word != "em" else 0.0
         match word:
+            case "em":
+                for name, value in json.loads(rest[0]).items():
+                    await meter[name].write_value(float(value))
             case "l1":
                 await phases[0].write_value(number)
             case "bad":

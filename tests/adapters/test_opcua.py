@@ -103,6 +103,14 @@ async def test_written_anew_with_the_same_value(dso):
         await until(lambda: signal(adapter).written_s > written)
 
 
+async def test_a_node_may_name_its_namespace_by_uri(dso):
+    adapter = make(dso.port, {"limit": f"nsu={URI};s=Limit"}, uri=None)
+    async with running(adapter):
+        assert (await heard(adapter)).value == 20_000
+    with pytest.raises(DeviceMisconfigured, match="no node 'nsu=urn:wrong;s=Limit'"):
+        await asyncio.wait_for(make(dso.port, {"limit": "nsu=urn:wrong;s=Limit"}).run(), 6)
+
+
 async def test_without_a_heartbeat_a_successful_read_is_life(dso):
     adapter = make(dso.port, {"limit": "s=Limit"})
     async with running(adapter):
