@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from adapters.modbus.decode import Request
+from adapters.modbus.decode import WIDTH, Request
 from adapters.modbus.link import Link
 from adapters.modbus.maps import known_models, load_map
 from adapters.modbus.sunspec import text_of
 from adapters.modbus.sunspec_points import Model, read_models
 from cem.config.maps import MapIdentity, RegisterMap, Table
-from cem.config.modbus_models import ModbusConnection
+from cem.config.modbus_models import ModbusConnection, ModbusTcp
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
 
 _METERS = {201, 202, 203, 204, 211, 212, 213, 214}
@@ -65,11 +65,11 @@ async def _unit(link: Link, connection: ModbusConnection, timeout_s: float) -> F
     name = f"unit {connection.unit_id}"
     answered = False
 
-    async def read(request: Request) -> list[int]:
+    async def read(request: Request, unit_id: int = connection.unit_id) -> list[int]:
         nonlocal answered
         await link.open()
         try:
-            words = await link.read(connection.unit_id, request, timeout_s, name)
+            words = await link.read(unit_id, request, timeout_s, name)
         except (DeviceRefused, DeviceMisconfigured):
             answered = True
             raise
@@ -84,18 +84,32 @@ async def _unit(link: Link, connection: ModbusConnection, timeout_s: float) -> F
         models = []
     except AdapterError:  # it answers, and not with SunSpec
         models = []
-    if models:
-        return _sunspec(connection, models)
-    fitting, about = [], ""
+    known = _sunspec(connection, models) if models else Found(connection, ())
+    fitting, about = list(known.models), known.about
     for model, identities in _identities():
+        others = {each.unit_id for _, each in identities} - {None}
+        if others and (connection.unit_id in others or not isinstance(connection, ModbusTcp)):
+            continue
         try:
-            told = [await read(Request(table, each.address, _width(each))) for table, each in identities]
+            told = [
+                await read(
+                    Request(table, each.address, _width(each)),
+                    connection.unit_id if each.unit_id is None else each.unit_id,
+                )
+                for table, each in identities
+            ]
+            if others:  # this unit has what the map reads: units that are not there are answered for as well
+                await read(_first_value(model))
+        except DeviceUnavailable:
+            if known.models:
+                break  # it does not answer to what it does not know: each further question would take a time-out
+            continue
         except AdapterError:
             continue
         if all(_matches(each, words) for (_, each), words in zip(identities, told, strict=True)):
             fitting.append(model)
             about = about or load_map(model).title
-    return Found(connection, tuple(fitting), about)
+    return Found(connection, tuple(fitting), about, known.max_w)
 
 
 def _sunspec(connection: ModbusConnection, models: Iterable[Model]) -> Found:
@@ -123,7 +137,17 @@ def _identities() -> list[tuple[str, list[tuple[Table, MapIdentity]]]]:
     return found
 
 
+def _first_value(model: str) -> Request:
+    device_map = load_map(model)
+    if not isinstance(device_map, RegisterMap):
+        raise TypeError(model)
+    value = next(iter(device_map.values.values()))
+    return Request(value.table or device_map.table, value.address, WIDTH[value.type])
+
+
 def _width(identity: MapIdentity) -> int:
+    if identity.count is not None:
+        return identity.count
     if identity.text is not None:
         return (len(identity.text) + 1) // 2
     return len(identity.words) or 1
@@ -131,7 +155,7 @@ def _width(identity: MapIdentity) -> int:
 
 def _matches(identity: MapIdentity, words: list[int]) -> bool:
     if identity.words:
-        return tuple(words) == identity.words
+        return tuple(words[: len(identity.words)]) == identity.words
     if identity.one_of:
         return words[0] in identity.one_of
     if identity.low_byte_first:

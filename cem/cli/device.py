@@ -15,6 +15,7 @@ from rich.table import Table
 
 from adapters.modbus.link import where_of
 from adapters.modbus.maps import known_models, load_map
+from adapters.modbus.wallbox import device_of
 from adapters.probes import probe_for
 from adapters.reading import Probe, Reading
 from cem.cli.device_report import BAD, GOOD, Report, judge
@@ -39,8 +40,8 @@ _CLOCK = SystemClock()
 
 
 def device_list(file: File, json_output: AsJson = False) -> None:
-    """List the devices of a site file and what their maps are."""
-    rows = [_described(device) for device in load_site_file(file, known_models=known_models()).file.devices]
+    """List the devices of a site file, stations by Modbus among them, and what their maps are."""
+    rows = [_described(device) for device in _devices(file)]
     if json_output:
         print(json.dumps(rows, indent=2))
         return
@@ -148,8 +149,14 @@ def device_write(
         print(f"{device_id}: {name} is {held:g}")
 
 
+def _devices(file: Path) -> list[Device]:
+    """Those of the site file, and its stations by Modbus."""
+    site = load_site_file(file, known_models=known_models()).file
+    return [*site.devices, *(device_of(station) for station in site.stations if station.modbus is not None)]
+
+
 def _chosen(file: Path, names: list[str] | None) -> list[Device]:
-    devices = load_site_file(file, known_models=known_models()).file.devices
+    devices = _devices(file)
     if not names:
         return [device for device in devices if not isinstance(device.connection, Virtual)]
     by_id = {device.id: device for device in devices}
@@ -222,7 +229,7 @@ def _described(device: Device) -> dict[str, Any]:
     device_map = load_map(device.model) if known and device.model else None
     return {
         "id": device.id,
-        "role": device.role,
+        "role": "wallbox" if device_map is not None and device_map.device == "wallbox" else device.role,
         "where": _where(device),
         "unit": connection.unit_id if isinstance(connection, ModbusConnection) else None,
         "model": device.model,

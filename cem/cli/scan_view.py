@@ -12,7 +12,7 @@ from adapters.modbus.scan import Found
 from adapters.opcua.scan import Endpoint
 from cem.config.modbus_models import ModbusConnection, ModbusRtu
 
-_ROLES = {"meter": "grid_meter", "pv": "pv", "battery": "battery", "wallbox": "household_meter"}
+_ROLES = {"meter": "grid_meter", "pv": "pv", "battery": "battery"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Scanned:
 def snippet(found: Scanned) -> str:
     """Everything as a piece of a site file; what is not known stays a comment."""
     devices = [*_modbus(found.modbus), *(line for each in found.servers for line in _server(each))]
-    stations = [line for each in found.waiting for line in _station(each)]
+    stations = [line for each in found.modbus for line in _wallboxes(each)]
+    stations += [line for each in found.waiting for line in _station(each)]
     lines = [
         f"# {printable(one.name)} announces {KINDS[one.kind]} at {one.host}:{one.port} {printable(one.about)}".rstrip()
         for one in found.announced
@@ -87,15 +88,14 @@ def _modbus(found: Sequence[Found]) -> list[str]:
         if not each.models:
             lines.append(f"  # {where} unit {at.unit_id} answers, but no known map fits; name its model yourself")
             continue
-        if each.about:
+        proposals = [(model, role) for model in each.models if (role := _ROLES.get(load_map(model).device))]
+        if each.about and proposals:
             lines.append(f"  # {each.about}")
-        for model, role in _proposals(each):
+        for model, role in proposals:
             lines.append(f"  - id: {_name(each, model)}")
-            wallbox = load_map(model).device == "wallbox"
-            lines.append(f"    role: {role}" + ("  # a wallbox, read as a meter" if wallbox else ""))
+            lines.append(f"    role: {role}")
             lines.append(f"    connection: {{{', '.join(_connection(at))}}}")
-            unsure = "" if known_models()[model] else "  # this map could not be checked: compare with the display"
-            lines.append(f"    model: {model}{unsure}")
+            lines.append(f"    model: {model}{_unsure(model)}")
             if load_map(model).phases == 1:
                 lines.append("    phases: 1")
             if each.max_w is not None and role in {"pv", "battery"}:
@@ -103,14 +103,27 @@ def _modbus(found: Sequence[Found]) -> list[str]:
     return lines
 
 
+def _wallboxes(found: Found) -> Iterator[str]:
+    for model in found.models:
+        if load_map(model).device in _ROLES:
+            continue
+        yield f"  # {found.about}"
+        yield f"  - id: {_name(found, model)}"
+        yield "    zone: ZONE"
+        yield "    breaker_a: 32  # its own breaker, per phase"
+        yield "    modbus:"
+        yield f"      connection: {{{', '.join(_connection(found.connection))}}}"
+        yield f"      model: {model}{_unsure(model)}"
+
+
+def _unsure(model: str) -> str:
+    return "" if known_models()[model] else "  # this map could not be checked: compare with the display"
+
+
 def _connection(at: ModbusConnection) -> Iterator[str]:
     yield f"kind: {at.kind}"
     for key, value in at.model_dump(exclude={"kind", "timeout_s"}).items():
         yield f"{key}: {value}"
-
-
-def _proposals(found: Found) -> list[tuple[str, str]]:
-    return [(model, _ROLES[load_map(model).device]) for model in found.models]
 
 
 def _name(found: Found, model: str) -> str:

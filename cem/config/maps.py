@@ -79,6 +79,8 @@ class MapIdentity(Section):
     one_of: tuple[int, ...] = Field((), description="One word that is any of these.")
     text: str | None = Field(None, description="ASCII, two letters a register, that begins like this.")
     low_byte_first: bool = Field(False, description="Of each register's two letters the second comes first.")
+    count: int | None = Field(None, ge=1, le=125, description="So many registers must be asked for at once.")
+    unit_id: int | None = Field(None, ge=0, le=255, description="Another unit of the same device tells it (TCP).")
 
     @model_validator(mode="after")
     def one_criterion(self) -> Self:

@@ -184,6 +184,38 @@ def test_check_warns_of_a_map_that_nobody_could_check(tmp_path):
 IDENTIFIED = [model for model in image_files.MODELS if image_files.load(model).identified]
 
 
+def test_a_wallbox_is_scanned_as_a_station_and_commanded_by_what_the_scan_printed(tmp_path):
+    """Alfen tells its maker as unit 200 (its Modbus document V2.3: register 117, "Alfen NV")."""
+    image = image_files.load("alfen_ng9xx")
+    told = device(200, {117: [0x416C, 0x6665, 0x6E20, 0x4E56, 0x0000]})
+    serving = Serving(Server(image.served(), told))
+    with serving as server:
+        found = cem("scan", f"127.0.0.1:{server.port}", "--units", "1,2,200")
+        assert found.exit_code == 0, found.output
+        (station,) = yaml.safe_load(found.stdout)["stations"]
+        assert (station["modbus"]["model"], station["modbus"]["connection"]["unit_id"]) == ("alfen_ng9xx", 1)
+        path = tmp_path / "site.yaml"
+        stations = yaml.safe_dump({"stations": [station | {"zone": "root"}]})
+        path.write_text(SITE.replace("stations: []\ndevices:\n", "") + stations)
+        (listed,) = json.loads(cem("device", "list", path, "--json").stdout)
+        assert (listed["id"], listed["role"], listed["writes"]) == (station["id"], "wallbox", ["current_a"])
+        (read,) = json.loads(cem("device", "read", path, "--json").stdout)
+        assert read["measurement"]["total_power_w"] == image.expect["total_power_w"]
+        done = cem("device", "write", path, station["id"], "current_a", "10.5", "--confirm")
+        assert done.stdout == f"{station['id']}: current_a is 10.5\n", done.stderr
+        assert serving.run(server.get(1, 1210, 2)) == [0x4128, 0]
+
+
+def test_scan_names_a_maker_s_own_map_beside_sunspec():
+    """A Plenticore speaks SunSpec as well, which knows nothing of its battery's set-point."""
+    image = image_files.load("kostal_plenticore_battery")
+    chain = sunspec_image.chain(sunspec_image.common(), sunspec_image.inverter_103())
+    with Serving(Server(device(71, image.blocks() | {40_000: chain}))) as server:
+        found = cem("scan", f"127.0.0.1:{server.port}", "--units", "71")
+    models = {each["model"] for each in yaml.safe_load(found.stdout)["devices"]}
+    assert models == {"sunspec_inverter", "kostal_plenticore_battery", "kostal_plenticore_meter"}
+
+
 def test_scan_identifies_the_images_and_its_snippet_is_a_site_file(tmp_path):
     """Many devices behind one gateway: found, named, read through what the scan printed."""
     units = {number: image_files.load(model) for number, model in enumerate(IDENTIFIED, 1)}
@@ -210,12 +242,12 @@ def test_scan_identifies_the_images_and_its_snippet_is_a_site_file(tmp_path):
         for number, image in units.items():
             for write in image.writes:
                 name = f"{image.model}_1_{number}"
-                done = cem("device", "write", file, name, write["name"], write["value"], "--confirm")
+                done = cem("device", "write", "--confirm", "--", file, name, write["name"], write["value"])
                 assert done.stdout == f"{name}: {write['name']} is {write['value']:g}\n", done.stderr
                 held = serving.run(server.get(number, write["address"], len(write["words"])))
                 assert held == write["words"], (name, write)  # the source's words, on the wire
                 commanded += 1
-        assert commanded >= 3
+        assert commanded >= 5
     expected = {(number, image.model): image.expect["total_power_w"] for number, image in units.items()}
     for each, read in zip(devices, shown, strict=True):
         watts = expected.get((each["connection"]["unit_id"], each["model"]))
