@@ -117,28 +117,28 @@ class OpcUaDevices:
                 device.connected()
             obey_cancellation()
             self._session = (client, ua, index)
-            if self._server.subscribe:
-                await self._watch(feed, ua, nodes)
-            await self._read_on(client, ua, nodes, feed)
+            to_watch = await self._subscribed(feed, ua)
+            await self._serve(client, ua, nodes, feed, to_watch)
         raise DeviceUnavailable(f"{where}: connection lost; check network and server")
 
-    async def _watch(self, feed: Feed, ua: Any, nodes: Sequence[Mapping[str, Any]]) -> None:
-        """Subscribe to what the server lets us subscribe to; the others are read."""
+    async def _subscribed(self, feed: Feed, ua: Any) -> list[int]:
+        """Make the subscription; which devices are to be watched by it."""
+        if not self._server.subscribe:
+            return []
         shortest_s = min(device.device.poll_s for device in self._devices) / 2
         try:
             async with asyncio.timeout(session.CONNECT_TIMEOUT_S):
                 await feed.open(min(self._server.publishing_interval_s, shortest_s))
-            for number, device in enumerate(self._devices):
-                every_s = min(self._server.publishing_interval_s, device.device.poll_s / 2)
-                async with asyncio.timeout(session.CONNECT_TIMEOUT_S):
-                    device.lag_s = await feed.watch(
-                        number, nodes[number], every_s, each_sample=self._server.source_time
-                    )
         except ua.UaStatusCodeError as error:
             _log.info("%s: no subscription (%s); its devices are read every poll_s", self.name, type(error).__name__)
+            return []
         obey_cancellation()
+        return list(range(len(self._devices)))
 
-    async def _read_on(self, client: Any, ua: Any, nodes: Sequence[Mapping[str, Any]], feed: Feed) -> None:
+    async def _serve(
+        self, client: Any, ua: Any, nodes: Sequence[Mapping[str, Any]], feed: Feed, to_watch: list[int]
+    ) -> None:
+        """Read what is due; devices are watched one by one in between, so that none of many waits for its first values."""
         proof_s = self._clock.monotonic_s() + session.READ_EVERY_S
         due_s = [self._clock.monotonic_s()] * len(self._devices)
         while not feed.ended.is_set():
@@ -158,6 +158,9 @@ class OpcUaDevices:
             if proof_s <= now_s:
                 await feed.prove()
                 proof_s = max(proof_s + session.READ_EVERY_S, now_s + session.READ_EVERY_S / 2)
+            if to_watch:
+                await self._watch(feed, ua, to_watch, nodes)
+                continue
             wait_s = min(proof_s, *due_s) - self._clock.monotonic_s()
             try:
                 async with asyncio.timeout(max(0.0, wait_s)):
@@ -165,6 +168,22 @@ class OpcUaDevices:
             except TimeoutError:
                 obey_cancellation()
         feed.check()
+
+    async def _watch(self, feed: Feed, ua: Any, to_watch: list[int], nodes: Sequence[Mapping[str, Any]]) -> None:
+        number = to_watch.pop(0)
+        device = self._devices[number]
+        every_s = min(self._server.publishing_interval_s, device.device.poll_s / 2)
+        try:
+            async with asyncio.timeout(session.READ_TIMEOUT_S):
+                device.lag_s = await feed.watch(number, nodes[number], every_s, each_sample=self._server.source_time)
+        except ua.UaStatusCodeError as error:
+            to_watch.clear()
+            _log.info(
+                "%s: the server watches no more nodes (%s); the other devices are read every poll_s",
+                self.name,
+                type(error).__name__,
+            )
+        obey_cancellation()
 
     def _published(self, batch: Batch, round_trip_s: float) -> None:
         for number, device in enumerate(self._devices):

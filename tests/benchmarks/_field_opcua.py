@@ -68,7 +68,7 @@ async def bare(ports: list[int]) -> None:
     from asyncua.client.client import Client
 
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    async with Client(_endpoint(ports)) as client:
+    async with Client(_endpoint(ports), watchdog_intervall=3600.0) as client:
         index = await client.get_namespace_index(URI)
         nodes = [client.get_node(ua.NodeId(f"{number}.{name}", index)) for number in range(DEVICES) for name in NAMES]
         subscription = await client.create_subscription(500, queue_maxsize=4 * len(nodes))
