@@ -12,7 +12,7 @@ from cem.contactors import Contactors, built
 from cem.core.engine import Plan
 from cem.core.site import ResourceKind, Site
 from cem.core.state import EvseState, Measurement
-from cem.ports import Clock, Event, EvseControl, FieldAdapter, News, StationStore
+from cem.ports import Clock, ContactorSwitch, Event, EvseControl, FieldAdapter, News, StationStore
 from cem.resource_control import Controlled, DeviceWriter, ResourceCommander
 
 
@@ -98,10 +98,10 @@ def contactors_of(
     """The site's contactors; ``None`` where it has none."""
     if not file.contactors:
         return None
-    modbus = [field for field in fields if isinstance(field, ModbusAdapter)]
+    switching = [field for field in fields if isinstance(field, ContactorSwitch)]
 
     def switch(name: str, closed: bool) -> None:
-        for adapter in modbus:
+        for adapter in switching:
             adapter.switch(name, closed)
 
     return Contactors([built(plan, c.id, c.stations, c.opens_after_s) for c in file.contactors], switch, on_event)

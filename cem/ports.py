@@ -72,6 +72,13 @@ class ContactReader(Protocol):
     def contacts(self) -> Mapping[str, bool | None]: ...
 
 
+@runtime_checkable
+class ContactorSwitch(Protocol):
+    """An adapter with outputs to contactors; those of others are left alone."""
+
+    def switch(self, contactor: str, closed: bool) -> None: ...
+
+
 class EvseControl(Protocol):
     """The stations, as control sees them."""
 

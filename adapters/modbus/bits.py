@@ -98,8 +98,10 @@ class Output(_Bits):
     """One contactor: its coil is read, and written where it is not as wanted; so a restarted module is told again."""
 
     def __init__(self, config: ContactorSection, trouble: Trouble, clock: Clock) -> None:
+        if isinstance(config.connection, MqttBroker) or config.address is None:
+            raise DeviceMisconfigured(f"contactor {config.id}: a Modbus contactor needs an address in the site file")
         super().__init__(f"contactor {config.id}", config.connection, trouble, clock)
-        self.config = config
+        self.config, self._coil = config, config.address
         self.want_closed: bool | None = None
         self.closed: bool | None = None
         self._since_s = float("-inf")
@@ -119,13 +121,13 @@ class Output(_Bits):
         """
         config, at = self.config, self._at
         on_is_closed, want = config.closed_when == "on", self.want_closed
-        (on,) = await link.read_bits(at.unit_id, "coil", config.address, 1, at.timeout_s, self.name)
+        (on,) = await link.read_bits(at.unit_id, "coil", self._coil, 1, at.timeout_s, self.name)
         if want is not None and (on == on_is_closed) != want:
             await link.write_coil(
-                at.unit_id, config.address, on=want == on_is_closed, timeout_s=at.timeout_s, device=self.name
+                at.unit_id, self._coil, on=want == on_is_closed, timeout_s=at.timeout_s, device=self.name
             )
             self._since_s = clock.monotonic_s()
-            (on,) = await link.read_bits(at.unit_id, "coil", config.address, 1, at.timeout_s, self.name)
+            (on,) = await link.read_bits(at.unit_id, "coil", self._coil, 1, at.timeout_s, self.name)
             if (on == on_is_closed) != want:
                 return f"its coil was switched {_word(not on)} and reads back as {_word(on)}"
         self.closed = on == on_is_closed

@@ -8,10 +8,11 @@ from contextlib import suppress
 from adapters.mqtt.contact import MqttContact
 from adapters.mqtt.device import MqttDevice
 from adapters.mqtt.link import Link
+from adapters.mqtt.output import LOOK_S, MqttOutput
 from adapters.mqtt.write import MqttWrites
 from adapters.reading import Reading
 from adapters.trouble import Trouble
-from cem.config.contact_models import ContactSection
+from cem.config.contact_models import ContactorSection, ContactSection
 from cem.config.models import Device
 from cem.config.mqtt_models import MqttBroker, MqttKeepalive
 from cem.core.limits import LimitSignal
@@ -22,6 +23,9 @@ from cem.ports import Clock, News
 LARGEST_PAYLOAD = 65_536
 GATHER_S = 0.05
 """What came in this time is taken over together: to change threads costs more than a message. Ages count from arrival."""
+
+
+_Listener = MqttDevice | MqttContact | MqttOutput
 
 
 class MqttAdapter:
@@ -36,6 +40,7 @@ class MqttAdapter:
         clock: Monotonic time; asked from the network thread too.
         news: Called when a device begins or ceases to send nonsense, and when a contact changes.
         contacts: Every contact that comes by this broker.
+        contactors: Outputs that are switched by this broker.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class MqttAdapter:
         clock: Clock,
         news: News,
         contacts: Sequence[ContactSection] = (),
+        contactors: Sequence[ContactorSection] = (),
     ) -> None:
         self.name = f"mqtt {connection.host}:{connection.port}"
         self._broker = connection
@@ -52,12 +58,14 @@ class MqttAdapter:
         self._news = news
         self._devices = [MqttDevice(device, Trouble(device.id, clock, news)) for device in devices]
         self._contacts = [MqttContact(c, Trouble(f"contact {c.id}", clock, news), clock) for c in contacts]
-        self._listeners: tuple[MqttDevice | MqttContact, ...] = (*self._devices, *self._contacts)
+        self._outputs = [MqttOutput(c, Trouble(f"contactor {c.id}", clock, news), clock) for c in contactors]
+        self._digital: tuple[MqttContact | MqttOutput, ...] = (*self._contacts, *self._outputs)
+        self._listeners: tuple[_Listener, ...] = (*self._devices, *self._digital)
         self._writes = MqttWrites(list(devices))
         self._link: Link | None = None
         self._topics = self._all_topics()
         self._keepalives = tuple(dict.fromkeys(d.keepalive for d in devices if d.keepalive is not None))
-        self._by_topic: dict[str, list[MqttDevice | MqttContact]] = {}
+        self._by_topic: dict[str, list[_Listener]] = {}
         for listener in self._listeners:
             will = frozenset() if listener.availability is None else {listener.availability.topic}
             for topic in listener.topics | will:
@@ -83,10 +91,20 @@ class MqttAdapter:
         """For each contact whether it acts; ``None``: it cannot be read."""
         return {contact.config.id: contact.active() for contact in self._contacts}
 
+    def contactors(self) -> Mapping[str, bool | None]:
+        """For each contactor whether it is closed; ``None``: nobody knows."""
+        return {output.config.id: output.closed for output in self._outputs}
+
+    def switch(self, contactor: str, closed: bool) -> None:
+        """Have a contactor closed or opened, and kept so; returns at once. Others' are left alone."""
+        for output in self._outputs:
+            if output.config.id == contactor and output.switch(closed=closed) and self._link is not None:
+                output.tend(self._link)
+
     def problems(self) -> Mapping[str, str]:
         """Devices without a good sample at the moment, and why."""
         told = {device.device.id: device.trouble.problem for device in self._devices}
-        told |= {contact.config.id: contact.trouble.problem for contact in self._contacts}
+        told |= {one.config.id: one.trouble.problem for one in self._digital}
         return {name: problem for name, problem in told.items() if problem is not None}
 
     @property
@@ -148,12 +166,21 @@ class MqttAdapter:
                 group.create_task(link.run())
                 for keepalive in self._keepalives:
                     group.create_task(_keep_alive(link, keepalive))
+                if self._outputs:
+                    group.create_task(_tend(link, self._outputs))
         except* AdapterError as errors:
             raise errors.exceptions[0] from None
         finally:
             self._link = None
-            for contact in self._contacts:
-                contact.lost()
+            for one in self._digital:
+                one.lost()
+
+
+async def _tend(link: Link, outputs: Sequence[MqttOutput]) -> None:
+    while True:
+        for output in outputs:
+            output.tend(link)
+        await asyncio.sleep(LOOK_S)
 
 
 async def _keep_alive(link: Link, keepalive: MqttKeepalive) -> None:

@@ -57,15 +57,30 @@ class ContactorSection(Section):
 
     id: Identifier = Field(description="Name of the contactor.")
     stations: tuple[Identifier, ...] = Field(min_length=1, description="Stations that it feeds.")
-    connection: Annotated[ModbusTcp | ModbusRtu | ModbusRtuTcp, Field(discriminator="kind")] = Field(
+    connection: Annotated[MqttBroker | ModbusTcp | ModbusRtu | ModbusRtuTcp, Field(discriminator="kind")] = Field(
         description="How its output module is reached."
     )
-    address: int = Field(ge=0, le=65_535, description="Its coil as sent, counted from 0.")
+    address: int | None = Field(None, ge=0, le=65_535, description="Modbus: its coil as sent, counted from 0.")
+    topic: str | None = Field(None, min_length=1, description="MQTT: where its relay is told.")
+    on: str = Field("on", min_length=1, description="MQTT: what switches the relay on.")
+    off: str = Field("off", min_length=1, description="MQTT: what switches it off.")
+    state_topic: str | None = Field(None, min_length=1, description="MQTT: where the relay says what it does.")
+    state_path: str | None = Field(None, description="Dotted path into its JSON; left out where it is a plain word.")
+    state_on: str | None = Field(
+        None, description="What it says while it is on, if not the word of on; case does not matter."
+    )
+    state_off: str | None = Field(None, description="What it says while it is off, if not the word of off.")
     closed_when: Literal["on", "off"] = Field(
-        "on", description="on: the coil must be on for it to be closed, so a dead module opens it. off: the other way."
+        "on",
+        description="on: the output must be on for it to be closed, so a dead module opens it. off: the other way.",
     )
     feedback: int | None = Field(
-        None, ge=0, le=65_535, description="Discrete input of its auxiliary contact, 1 while it is closed."
+        None, ge=0, le=65_535, description="Modbus: discrete input of its auxiliary contact, 1 while it is closed."
+    )
+    feedback_topic: str | None = Field(
+        None,
+        min_length=1,
+        description="MQTT: topic of its auxiliary contact, which says the word of state_on while it is closed.",
     )
     opens_after_s: float = Field(
         5, ge=0, le=60, description="A load shed that acts in its zone opens it after this; limits come first."

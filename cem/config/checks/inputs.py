@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cem.config.contact_models import ContactorSection
 from cem.config.draft import Draft, Finding
 from cem.config.formula import CARS, terms
 from cem.config.models import Virtual
@@ -54,12 +55,25 @@ def contactors_feed_stations(draft: Draft) -> Iterator[Finding]:
             if name not in names and "stations" in draft.complete:
                 guess = did_you_mean(name, names) or ""
                 yield Finding(("contactors", i, "stations", j), f"no station '{name}'{guess}")
-        if contactor.closed_when == "off" and contactor.feedback is None:
+        yield from _reached(i, contactor)
+        if contactor.closed_when == "off" and contactor.feedback is None and contactor.feedback_topic is None:
             yield Finding(
                 ("contactors", i),
                 f"contactor '{contactor.id}' opens by an output that is switched on, and nothing shows that it did: wire its feedback",
                 "warning",
             )
+
+
+def _reached(i: int, contactor: ContactorSection) -> Iterator[Finding]:
+    if not isinstance(contactor.connection, MqttBroker):
+        if contactor.address is None:
+            yield Finding(("contactors", i), f"contactor '{contactor.id}' over Modbus needs the address of its coil")
+        return
+    if contactor.topic is None or contactor.state_topic is None:
+        yield Finding(
+            ("contactors", i),
+            f"contactor '{contactor.id}' over MQTT needs topic, where it is told, and state_topic, where it says what it does",
+        )
 
 
 def formulas_can_be_worked_out(draft: Draft) -> Iterator[Finding]:
