@@ -150,7 +150,7 @@ class Mqtt:
 
 
 class OpcUa:
-    notices_s, heals_s = 5.0, 6.0
+    notices_s, heals_s = 5.0, 8.0  # its server takes seconds to start, in which our pauses grow to 4 s
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port = folder / "server", free_port()
