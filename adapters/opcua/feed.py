@@ -180,7 +180,8 @@ class Feed:
                     number, name = self._targets.get(item.ClientHandle, (-1, ""))
                     changed.setdefault(number, {})[name] = item.Value
             elif isinstance(data, self._ua.StatusChangeNotification):
-                self._error = DeviceUnavailable(f"{self._where}: it ended our subscription ({data.Status.name})")
+                if data.Status.value != self._ua.StatusCodes.BadShutdown:  # the library's word for a lost connection
+                    self._error = DeviceUnavailable(f"{self._where}: it ended our subscription ({data.Status.name})")
                 self.ended.set()
         changed.pop(-1, None)
         # On one connection this was sent after the last answer to a read, so it is not from long before its question.

@@ -9,6 +9,7 @@ import adapters
 from cem.config.models import Device
 from cem.errors import DeviceUnavailable
 from tests.adapters.dso_server import URI, DsoProcess
+from tests.adapters.fault_proxy import FaultProxy
 from tests.adapters.field import CLOCK, fresh, running, until
 
 POWERS = {f"power_l{n}_w": {"node": f"Objects/Meter/L{n}"} for n in (1, 2, 3)}
@@ -114,6 +115,16 @@ async def test_a_silent_subscription_is_named(server, monkeypatch):
     server.tell("forget")
     with pytest.raises(DeviceUnavailable, match="its subscription says nothing any more"):
         await asyncio.wait_for(run, 5)
+
+
+async def test_a_lost_connection_is_called_so(server):
+    async with FaultProxy(server.port) as proxy:
+        adapter = make(proxy.port)
+        run = asyncio.create_task(adapter.run())
+        await until(adapter.measurements)
+        proxy.drop()
+        with pytest.raises(DeviceUnavailable, match="connection lost; check network and server"):
+            await asyncio.wait_for(run, 5)
 
 
 @pytest.mark.parametrize("why", ["refuses", "asked_not_to", "looks_too_seldom"])
