@@ -131,6 +131,7 @@ class Wishes:
             "target_wh": wish.target_wh,
             "departure_utc": None if wish.departure_utc is None else wish.departure_utc.isoformat(),
             "delivered_wh": wish.delivered_wh,
+            "limit_a": wish.limit_a,
             "charging": self._charging.get(evse_id, False),
         }
 
@@ -138,6 +139,8 @@ class Wishes:
 def describe(wish: Wish) -> str:
     """For people."""
     words = [f"mode {wish.mode.value}" if wish.mode is not None else "mode as the site says"]
+    if wish.limit_a is not None:
+        words.append(f"at most {wish.limit_a:g} A")
     if wish.target_wh is not None:
         words.append(f"{wish.target_wh / 1000:g} kWh")
     if wish.departure_utc is not None:
@@ -157,6 +160,7 @@ def _from_record(kept: Any, known: Mapping[str, int]) -> dict[str, Wish]:
                 None if record["target_wh"] is None else float(record["target_wh"]),
                 None if record["departure_utc"] is None else datetime.fromisoformat(record["departure_utc"]),
                 float(record["delivered_wh"]),
+                None if record.get("limit_a") is None else float(record["limit_a"]),
             )
         except (KeyError, TypeError, ValueError):
             continue

@@ -1,6 +1,6 @@
 """Commands by MQTT: one JSON object on ``BASE/evse/STATION/N/set``, read strictly, obeyed only while it is fresh.
 
-Keys: ``mode``, ``target_kwh``, ``departure`` (what is left out stays as it is, ``null`` takes it back), and ``ts`` (when
+Keys: ``mode``, ``target_kwh``, ``departure``, ``limit_a`` (what is left out stays as it is, ``null`` takes it back), and ``ts`` (when
 it was sent) or ``ttl_s`` (for how long it is meant), or both. L10: what is too old or came as retained is not obeyed.
 """
 
@@ -19,7 +19,9 @@ LONGEST_TTL_S = 3600.0
 CLOCKS_DIFFER_S = 5.0
 """A command from the future is refused: its sender's clock or ours is wrong, so its age is unknown."""
 
-KEYS = ("mode", "target_kwh", "departure", "ts", "ttl_s")
+WISHES = ("mode", "target_kwh", "departure", "limit_a")
+KEYS = (*WISHES, "ts", "ttl_s")
+LEAST_A, MOST_A = 6, 1000
 
 
 class NotObeyed(Exception):
@@ -44,6 +46,8 @@ def read_command(payload: bytes, current: Wish, utc: datetime) -> Wish:
         wish = replace(wish, mode=_mode(command["mode"]))
     if "target_kwh" in command:
         wish = replace(wish, target_wh=_target_wh(command["target_kwh"]), delivered_wh=0.0)
+    if "limit_a" in command:
+        wish = replace(wish, limit_a=_limit_a(command["limit_a"]))
     if "departure" in command:
         wish = replace(wish, departure_utc=_departure(command["departure"], utc))
     if wish.target_wh is None and wish.departure_utc is not None:
@@ -65,8 +69,8 @@ def _parsed(payload: bytes) -> dict[str, Any]:
     unknown = sorted(set(command) - set(KEYS))
     if unknown:
         raise NotObeyed(f"unknown key {unknown[0][:40]!r}; there are {', '.join(KEYS)}")
-    if not set(command) & {"mode", "target_kwh", "departure"}:
-        raise NotObeyed("it wishes nothing: give mode, target_kwh or departure")
+    if not set(command) & set(WISHES):
+        raise NotObeyed("it wishes nothing: give " + ", ".join(WISHES[:-1]) + " or " + WISHES[-1])
     return command
 
 
@@ -100,6 +104,14 @@ def _target_wh(value: Any) -> float | None:
     if not _is_number(value) or not 0 < value <= 1000:
         raise NotObeyed("target_kwh is a number from 0 (no target) to 1000")
     return float(value) * 1000
+
+
+def _limit_a(value: Any) -> float | None:
+    if value is None or (_is_number(value) and value == 0):
+        return None
+    if not _is_number(value) or not LEAST_A <= value <= MOST_A:
+        raise NotObeyed(f"limit_a is 0 (no limit) or a number from {LEAST_A} to {MOST_A}; mode off pauses")
+    return float(value)
 
 
 def _departure(value: Any, utc: datetime) -> datetime | None:

@@ -135,6 +135,19 @@ def _evse(topic: str, unique: str, *, control: bool) -> dict[str, Any]:
         "command_template": "{{ {'target_kwh': value, " + _STAMP + "} | to_json }}",
         **command,
     }
+    made["limit"] = {
+        "platform": "number",
+        "unique_id": f"{unique}_limit",
+        "name": "Limit",
+        "min": 0,
+        "max": 80,
+        "step": 1,
+        "mode": "box",
+        "unit_of_measurement": "A",
+        "value_template": "{{ value_json.wished_a or 0 }}",
+        "command_template": "{{ {'limit_a': value, " + _STAMP + "} | to_json }}",
+        **command,
+    }
     return made
 
 

@@ -1,4 +1,4 @@
-"""``cem set``: wish a mode, a target and a departure for a charging point of a running controller."""
+"""``cem set``: wish a mode, a target, a departure and a limit for a charging point of a running controller."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,16 @@ def wish(
     by: Annotated[
         str | None, typer.Option("--by", help="When it is wanted: HH:MM (the next one, local time) or an ISO time.")
     ] = None,
+    limit_a: Annotated[
+        float | None, typer.Option("--limit-a", help="At most so much per phase, 6 A or more; `--mode off` for none.")
+    ] = None,
     url: Url = DEFAULT_URL,
     json_output: AsJson = False,
 ) -> None:
     """Wish what a charging point charges from. The whole wish is replaced; without options it is taken back."""
     if evse.count("/") != 1:
         raise CemError(f"{evse!r} is not STATION/NUMBER, as in `cem status`")
-    body: dict[str, Any] = {"mode": mode, "target_kwh": target_kwh}
+    body: dict[str, Any] = {"mode": mode, "target_kwh": target_kwh, "limit_a": limit_a}
     if by is not None:
         body["departure"] = departure(by, datetime.now(UTC).astimezone()).isoformat()
     answer = send("POST", url, f"/api/v1/evses/{evse}/wish", body)

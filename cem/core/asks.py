@@ -68,6 +68,7 @@ def who_asks(
             most = np.where(tighter, by, most)
 
     bound(evses.cloud_limit_a, Reason.CSMS_PROFILE)
+    bound(evses.wished_a, Reason.WISHED_LIMIT)
     appetite = commitment.appetite_a(memory.committed, seen, plan.min_a, plan.max_a, evses.gives)
     bound(np.where(appetite < plan.max_a, appetite, np.inf), Reason.VEHICLE_USE)
     frozen = np.full(n, np.inf)

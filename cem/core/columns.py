@@ -25,6 +25,7 @@ _READ = attrgetter(
     "measured_s",
     "report_interval_s",
     "cloud_limit_a",
+    "wished_a",
     "since_s",
     "mode",
     "needed_wh",
@@ -50,6 +51,7 @@ class Columns:
         measured_s: When its values were taken; -inf with no value.
         interval_s: How often its station reports.
         cloud_limit_a: inf where the cloud set no limit.
+        wished_a: inf where nobody at the site wants less than there is.
         since_s: When its transaction began; NaN outside one.
         mode: Number of the wished mode in ``MODES``; -1 where nobody wished any.
         needed_wh: NaN where no target is known.
@@ -69,6 +71,7 @@ class Columns:
     measured_s: Floats
     interval_s: Floats
     cloud_limit_a: Floats
+    wished_a: Floats
     since_s: Floats
     mode: Ints
     needed_wh: Floats
@@ -81,8 +84,10 @@ class Columns:
     def of(cls, states: tuple[EvseState, ...]) -> Self:
         """From this cycle's states."""
         rows = [_READ(state) for state in states]
-        columns = zip(*rows, strict=True) if rows else ((),) * 15
-        online, connected, charging, fault, shared, in_force, taken, interval, cloud, since, mode, *rest = columns
+        columns = zip(*rows, strict=True) if rows else ((),) * 16
+        online, connected, charging, fault, shared, in_force, taken, interval, cloud, wished, since, mode, *rest = (
+            columns
+        )
         needed, departure, phases, by_power = rest
         at_work, in_watts = np.array(charging, dtype=np.bool_), np.array(by_power, dtype=np.bool_)
         return cls(
@@ -96,6 +101,7 @@ class Columns:
             measured_s=_or(taken, -np.inf),
             interval_s=np.array(interval, dtype=np.float64),
             cloud_limit_a=_or(cloud, np.inf),
+            wished_a=_or(wished, np.inf),
             since_s=np.where(at_work, _or(since, np.nan), np.nan),
             mode=np.array([_NUMBER.get(one, -1) for one in mode], dtype=np.int64),
             needed_wh=_or(needed, np.nan),

@@ -37,6 +37,7 @@ class Reason(IntEnum):
     SURPLUS_WAIT = 31
     SURPLUS = 32
     PHASE_SWITCH = 33
+    WISHED_LIMIT = 34
     ROTATION_QUEUE = 40
     TIME_TO_SPARE = 41
 
@@ -48,6 +49,7 @@ TEXTS: dict[Reason, str] = {
     Reason.UNCONTROLLED: "the station cannot be held by limits and counts as a load",
     Reason.EVSE_MAXIMUM: "charging at the most this EVSE can give",
     Reason.VEHICLE_USE: "the vehicle draws less than it was offered",
+    Reason.WISHED_LIMIT: "somebody at the site set a limit for this EVSE",
     Reason.CSMS_PROFILE: "the operator's charging profile allows no more",
     Reason.ZONE_CURRENT: "the current limit of a zone is shared",
     Reason.ZONE_POWER: "the power limit of a zone is shared",

@@ -1,4 +1,4 @@
-"""What a driver or operator wishes of one EVSE: a mode, a target, a time."""
+"""What a driver or operator wishes of one EVSE: a mode, a target, a time, a limit."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,25 +16,27 @@ class Wish:
         target_wh: Energy wanted from now on; ``None`` for none.
         departure_utc: By then; ``None`` for no hurry.
         delivered_wh: Measured since the wish was made.
+        limit_a: At most so much per phase; ``None`` for no such limit.
     """
 
     mode: Mode | None = None
     target_wh: float | None = None
     departure_utc: datetime | None = None
     delivered_wh: float = 0.0
+    limit_a: float | None = None
 
     @property
     def empty(self) -> bool:
         """It says nothing."""
-        return self.mode is None and self.target_wh is None
+        return self.mode is None and self.target_wh is None and self.limit_a is None
 
     def met(self, energy_wh: float) -> "Wish":
         """With so much more delivered."""
         return self if self.target_wh is None else replace(self, delivered_wh=self.delivered_wh + energy_wh)
 
     def left(self) -> "Wish":
-        """Once the car has left: its target goes with it, the mode stays."""
-        return Wish(self.mode)
+        """Once the car has left: its target goes with it, the mode and the limit stay."""
+        return Wish(self.mode, limit_a=self.limit_a)
 
     def on(self, state: EvseState, now_s: float, utc: datetime) -> EvseState:
         """The EVSE's state with the wish in it."""
@@ -47,4 +49,5 @@ class Wish:
             mode=self.mode or state.mode,
             needed_wh=state.needed_wh if needed_wh is None else needed_wh,
             departure_s=state.departure_s if departure_s is None else departure_s,
+            wished_a=self.limit_a,
         )

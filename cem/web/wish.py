@@ -1,4 +1,4 @@
-"""``POST /api/v1/evses/{station}/{evse}/wish``: a mode, a target, a time."""
+"""``POST /api/v1/evses/{station}/{evse}/wish``: a mode, a target, a time, a limit."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ class WishBody(BaseModel):
     target_soc_percent: Annotated[float, Field(gt=0, le=100)] | None = None
     battery_kwh: Annotated[float, Field(gt=0, le=1000)] | None = None
     departure: AwareDatetime | None = None
+    limit_a: Annotated[float, Field(ge=6, le=1000)] | None = None
 
     def wish(self) -> Wish:
         """As control wants it.
@@ -48,7 +49,8 @@ class WishBody(BaseModel):
         departure = None if self.departure is None else self.departure.astimezone(UTC)
         if departure is not None and departure <= datetime.now(UTC):
             raise ValueError("the departure is in the past")
-        return Wish(None if self.mode is None else Mode(self.mode), target_wh, departure)
+        mode = None if self.mode is None else Mode(self.mode)
+        return Wish(mode, target_wh, departure, limit_a=self.limit_a)
 
 
 def make_wish_router(hand_in: HandIn | None, known: Callable[[str], bool]) -> APIRouter:
@@ -64,7 +66,7 @@ def make_wish_router(hand_in: HandIn | None, known: Callable[[str], bool]) -> AP
         "/api/v1/evses/{station}/{evse}/wish",
         status_code=202,
         tags=["site"],
-        summary="Wish a mode, a target and a departure for a charging point",
+        summary="Wish a mode, a target, a departure and a limit for a charging point",
         openapi_extra={
             "requestBody": {"content": {"application/json": {"schema": WishBody.model_json_schema()}}, "required": True}
         },

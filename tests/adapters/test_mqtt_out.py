@@ -191,7 +191,10 @@ async def test_commands_change_what_they_name_and_keep_the_rest(broker):
             assert rig.taken()["A/1"] == Wish(Mode.SURPLUS, 12_500.0, departure)
             assert (await answer(heard, topic, {"mode": "off", "ts": time.time()}))["accepted"] is True
             assert rig.taken()["A/1"] == Wish(Mode.OFF, 12_500.0, departure)
-            assert (await answer(heard, topic, {"mode": None, "target_kwh": 0, "ttl_s": 5}))["accepted"] is True
+            assert (await answer(heard, topic, {"limit_a": 8, "ttl_s": 5}))["accepted"] is True
+            assert rig.taken()["A/1"] == Wish(Mode.OFF, 12_500.0, departure, limit_a=8.0)
+            nothing = {"mode": None, "target_kwh": 0, "limit_a": 0, "ttl_s": 5}
+            assert (await answer(heard, topic, nothing))["accepted"] is True
             assert rig.taken() == {}
             assert (await answer(heard, "cem/evse/B:x/2", {"mode": "off", "ttl_s": 5}))["accepted"] is True
             assert rig.taken()["B:x/2"].mode is Mode.OFF
@@ -211,6 +214,8 @@ REFUSED = {
     '{"mode": "off", "ts": 1e300}': "ts is a time",
     '{"target_kwh": NaN, "ttl_s": 5}': "target_kwh is",
     '{"target_kwh": -1, "ttl_s": 5}': "target_kwh is",
+    '{"limit_a": 5, "ttl_s": 5}': "limit_a is",
+    '{"limit_a": "16", "ttl_s": 5}': "limit_a is",
     '{"departure": "2020-01-01T00:00:00Z", "target_kwh": 1, "ttl_s": 5}': "in the past",
     '{"departure": "2126-01-01T00:00:00Z", "ttl_s": 5}': "needs a target_kwh",
     '{"ttl_s": 5}': "wishes nothing",
@@ -308,13 +313,18 @@ async def test_home_assistant_finds_site_and_evses_and_loses_what_is_gone(broker
                 target["command_topic"], environment.from_string(target["command_template"]).render(value=7.5, **fill)
             )
             await until(lambda: rig_wish(on) == Wish(Mode.OFF, 7500.0))
+            limit = evse["components"]["limit"]
+            heard.say(
+                limit["command_topic"], environment.from_string(limit["command_template"]).render(value=10, **fill)
+            )
+            await until(lambda: rig_wish(on) == Wish(Mode.OFF, 7500.0, limit_a=10.0))
             values = {
                 key: environment.from_string(component["value_template"]).render(**fill)
                 for key, component in evse["components"].items()
             }
             assert values == {
                 "setpoint": "16.0", "measured": "15.9", "reason": "fuse", "state": "Charging", "mode": "fast",
-                "target": "0.0",
+                "target": "0.0", "limit": "0",
             }  # fmt: skip
             gone = picture(2)
             del gone["evses"]["A/1"]

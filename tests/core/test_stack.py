@@ -26,7 +26,7 @@ SITE = Site(
 PLAN = Plan.of(SITE, Timings())
 
 
-def settle(limits=(), charging=(True, True), cloud=None, seconds=60):
+def settle(limits=(), charging=(True, True), cloud=None, wished=None, seconds=60):
     memory, decision = EngineMemory.none(PLAN), None
     for now_s in range(seconds):
         drawn = memory.setpoint_a if decision is not None else [0.0, 0.0]
@@ -42,6 +42,7 @@ def settle(limits=(), charging=(True, True), cloud=None, seconds=60):
                 report_interval_s=1.0,
                 since_s=0.0,
                 cloud_limit_a=cloud if i == 0 else None,
+                wished_a=wished if i == 0 else None,
             )
             for i, evse in enumerate(SITE.evses)
         )
@@ -57,6 +58,8 @@ def settle(limits=(), charging=(True, True), cloud=None, seconds=60):
 CASES = {
     "fuse": ({}, "zone_current", Hold.BINDING),
     "cloud": ({"cloud": 8.0}, "csms_profile", Hold.BINDING),
+    "wish": ({"wished": 8.0}, "wished_limit", Hold.BINDING),
+    "cloud below the wish": ({"cloud": 8.0, "wished": 9.0}, "csms_profile", Hold.BINDING),
     "cloud pause": ({"cloud": 0.0}, "csms_profile", Hold.BLOCKING),
     "outside": (
         {"limits": (Limit(LimitKind.IMPORT, "root", "dso", value_a=PerPhase.same(5.0)),)},
@@ -75,6 +78,11 @@ def test_exactly_one_constraint_binds_and_it_is_the_right_one(name):
     assert [(line.code, line.state) for line in bound] == [(code, held)]
     assert bound[0].since_s is not None
     assert all(line.since_s is None for line in lines if line not in bound)
+
+
+def test_what_is_wished_at_most_is_not_passed():
+    assert settle(wished=8.5).setpoint_a[0] == 8.0
+    assert settle(wished=8.5).setpoint_a[1] > 8.0
 
 
 def test_the_stack_goes_from_the_evse_to_the_grid_and_names_each_limit():

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from cem.cli import make_app
 from cem.cli.wish import departure
 from cem.core.site import Mode
+from cem.core.wish import Wish
 from cem.errors import CemError
 from cem.web import SnapshotCell, WebServer
 from tests.web.conftest import make_view
@@ -53,6 +54,11 @@ def test_a_wish_is_handed_in(server):
     assert (evse_id, wish.mode, wish.target_wh, wish.departure_utc) == ("CS1/1", Mode.SURPLUS, 20_000, by)
 
 
+def test_a_limit_is_handed_in(server):
+    assert server.post({"limit_a": 10}).status_code == 202
+    assert server.taken == [("CS1/1", Wish(limit_a=10.0))]
+
+
 def test_a_charge_in_percent(server):
     assert server.post({"soc_percent": 30, "target_soc_percent": 80, "battery_kwh": 60}).status_code == 202
     assert server.taken[0][1].target_wh == pytest.approx(30_000)
@@ -69,6 +75,7 @@ def test_a_charge_in_percent(server):
         ({"target_kwh": 1, "departure": "2999-01-01T00:00:00"}, "departure"),
         ({"target_soc_percent": 80}, "battery_kwh"),
         ({"speed": 1}, "speed"),
+        ({"limit_a": 5}, "limit_a"),
         ("{", "body"),
         ("[]", "body"),
     ],

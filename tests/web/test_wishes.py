@@ -64,15 +64,15 @@ def test_what_is_delivered_counts_and_only_what_is_measured(store):
     assert after.needed_wh == before
 
 
-def test_the_target_goes_with_the_car_and_the_mode_stays(store):
+def test_the_target_goes_with_the_car_and_mode_and_limit_stay(store):
     wishes = Wishes(SITE, store)
-    wishes.hand_in("A/1", Wish(Mode.SURPLUS, 1_000.0))
+    wishes.hand_in("A/1", Wish(Mode.SURPLUS, 1_000.0, limit_a=8.0))
     assert wishes.take(states(0.0, charging=False), 0.0, UTC0)["A/1"].needed_wh == 1_000.0, "set before the car came"
     wishes.take(states(1.0), 1.0, UTC0)
     wishes.take(states(2.0, online=False, charging=False), 2.0, UTC0)
     assert wishes.take(states(3.0), 3.0, UTC0)["A/1"].needed_wh == 1_000.0, "a broken line is no departure"
     gone = wishes.take(states(4.0, charging=False), 4.0, UTC0)["A/1"]
-    assert (gone.mode, gone.needed_wh) == (Mode.SURPLUS, None)
+    assert (gone.mode, gone.needed_wh, gone.wished_a) == (Mode.SURPLUS, None, 8.0)
 
 
 def test_an_empty_wish_takes_it_back(store):
@@ -87,12 +87,12 @@ def test_an_empty_wish_takes_it_back(store):
 def test_kept_through_a_restart(tmp_path):
     store = Store(tmp_path)
     wishes = Wishes(SITE, store)
-    wishes.hand_in("A/1", Wish(Mode.SURPLUS, 1_000.0, UTC0 + timedelta(hours=1)))
+    wishes.hand_in("A/1", Wish(Mode.SURPLUS, 1_000.0, UTC0 + timedelta(hours=1), limit_a=8.0))
     wishes.take(states(0.0), 0.0, UTC0)
     store.close()
     again_store = Store(tmp_path)
     again = Wishes(SITE, again_store)
-    assert again.current() == {"A/1": Wish(Mode.SURPLUS, 1_000.0, UTC0 + timedelta(hours=1))}
+    assert again.current() == {"A/1": Wish(Mode.SURPLUS, 1_000.0, UTC0 + timedelta(hours=1), limit_a=8.0)}
     gone = again.take(states(0.0, charging=False), 0.0, UTC0)["A/1"]
     assert gone.needed_wh is None, "the car left while we were away"
     again_store.close()
