@@ -15,7 +15,7 @@ from cem.core.columns import Columns
 from cem.core.commitment import Commitment
 from cem.core.cycle import Decision, EngineMemory, Plan
 from cem.core.explain import in_line, reasons, time_to_spare
-from cem.core.headroom import Draws, zone_limits
+from cem.core.headroom import Draws, Envelopes, zone_limits
 from cem.core.modes import spare
 from cem.core.observe import or_zero
 from cem.core.policy import share_by
@@ -67,9 +67,8 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
 
     room_a = envelopes.room_a.ravel()
     running = memory.setpoint_a > 0
-    least_a = np.where(running | rotation.called(memory.turns), plan.min_a, 0.0)
-    held_a = [counted.wired.load(each) for each in (memory.setpoint_a, memory.share_a, least_a)]
-    room_a = _resolved(room_a, held_a)
+    held_a = rotation.held_a(memory.turns, memory.setpoint_a, plan.min_a)
+    room_a = _resolved(envelopes, counted.wired.load(np.maximum(held_a, memory.share_a)), room_a)
     spare_s = spare(evses, asks.most_a, counted.n_phases, now_s)
     urgency = Urgency.of(evses, plan.min_a, asks.most_a, counted.n_phases, now_s)
     resting = asks.why == Reason.MINIMUM_OFF_TIME
@@ -114,7 +113,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
         envelopes.balance,
     )
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
-    rise_room_a = _resolved(envelopes.rise_room_a.ravel(), held_a)
+    rise_room_a = _resolved(envelopes, counted.wired.load(held_a), envelopes.rise_room_a.ravel())
     steps = Steps.of(plan.step_a, plan.topology.n)
     target_a = attacked(counted, shares, plan.min_a, weight, steps, envelopes, free_a)
     setpoint, allowed = _may_send(plan, memory, target_a, asks.most_a, counted, rise_room_a, wish_s, steps, now_s)
@@ -175,12 +174,12 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     )
 
 
-def _resolved(room_a: Floats, held_a: list[Floats]) -> Floats:
-    """The room, with what is held in it, each by itself, not short of it by less than any meter resolves."""
-    resolved_a = room_a
-    for each in held_a:
-        resolved_a = np.maximum(resolved_a, np.where(each <= room_a + UNRESOLVED_A, each, room_a))
-    return resolved_a
+def _resolved(envelopes: Envelopes, held_a: Floats, room_a: Floats) -> Floats:
+    """The room, with what is held not short of it by less than the zone's meter resolves; elsewhere sums are exact."""
+    measured_a = envelopes.measured_a
+    lent_a = np.zeros((len(room_a) // 4, 4))
+    lent_a[: len(measured_a)][~np.isnan(measured_a).all(axis=1)] = UNRESOLVED_A
+    return np.maximum(room_a, np.minimum(room_a + lent_a.ravel(), held_a))
 
 
 def _least_by_power(plan: Plan, evses: Columns) -> Plan:

@@ -106,9 +106,9 @@ class Queue:
     eta_s: Floats
 
 
-def called(turns: Turns) -> Bools:
-    """``(n,)`` whose turn has come."""
-    return np.isfinite(turns.called_s)
+def held_a(turns: Turns, setpoint_a: Floats, min_a: Floats) -> Floats:
+    """``(n,)`` what each has, or is to have because its turn has come."""
+    return np.where(np.isfinite(turns.called_s), np.maximum(setpoint_a, min_a), setpoint_a)
 
 
 def take_turns(
