@@ -175,11 +175,15 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
 
 
 def _resolved(envelopes: Envelopes, held_a: Floats, room_a: Floats) -> Floats:
-    """The room, with what is held not short of it by less than the zone's meter resolves; elsewhere sums are exact."""
-    measured_a = envelopes.measured_a
-    lent_a = np.zeros((len(room_a) // 4, 4))
-    lent_a[: len(measured_a)][~np.isnan(measured_a).all(axis=1)] = UNRESOLVED_A
-    return np.maximum(room_a, np.minimum(room_a + lent_a.ravel(), held_a))
+    """The room, with what is held not short of it by less than the zone's meter resolves; elsewhere sums are exact.
+
+    What cuts across the zones is reckoned from the site's meter.
+    """
+    metered_a = np.where(np.isfinite(envelopes.measured_a[:, 0]), UNRESOLVED_A, 0.0)
+    lent_a = np.full((len(room_a) // 4, 4), metered_a[0])
+    lent_a[: len(metered_a)] = metered_a[:, None]
+    resolved_a: Floats = np.maximum(room_a, np.minimum(room_a + lent_a.ravel(), held_a))
+    return resolved_a
 
 
 def _least_by_power(plan: Plan, evses: Columns) -> Plan:

@@ -107,7 +107,9 @@ async def test_three_levels_share_a_fuse_and_the_lowest_falls_back_and_returns_w
             settled_s = time.monotonic()
             await asyncio.sleep(2.0)
             assert truth.most(1, settled_s) <= CAMPUS_A
-            assert min(s[1] for s in truth.samples if s[0] >= settled_s) >= CAMPUS_A - 6  # and little is left unused
+            assert (
+                min(s[1] for s in truth.samples if s[0] >= settled_s) >= CAMPUS_A - 8
+            )  # and little is left unused: each level gives out whole amps
             seen = await upper.site()
             assert seen["csms"]["carried"] == ["A", "B"]
             assert seen["evses"]["GARAGE/0"]["measured_a"] == [pytest.approx(truth.garage_a, abs=1.5)] * 3
