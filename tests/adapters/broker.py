@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import trustme
+
 from tests import needs
 
 
@@ -52,3 +54,27 @@ class Broker:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def broker_of_meter_and_cem(folder: Path) -> Broker:
+    """One that knows both sides by certificate; its ACL lets the meter write ``meter/em``, us read it, and nothing else.
+
+    Writes ``ca.pem`` and for ``server``, ``cem`` and ``meter`` a certificate (``.pem``) and a key (``.key``).
+    """
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    for name, pair in (
+        ("server", ca.issue_cert("127.0.0.1")),
+        ("cem", ca.issue_cert("cem.local", common_name="cem")),
+        ("meter", ca.issue_cert("meter.local", common_name="meter")),
+    ):
+        pair.private_key_pem.write_to_path(folder / f"{name}.key")
+        pair.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+    (folder / "acl").write_text("user cem\ntopic read meter/#\nuser meter\ntopic write meter/em\n")
+    (folder / "acl").chmod(0o600)
+    folder.chmod(0o755)
+    return Broker(
+        folder,
+        f"cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\nuser root\n"
+        f"require_certificate true\nuse_identity_as_username true\nacl_file {folder}/acl",
+    )

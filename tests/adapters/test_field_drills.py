@@ -16,12 +16,11 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-import trustme
 
 import adapters
 from adapters.opcua.pki import own_identity
 from cem.config.models import Device
-from tests.adapters.broker import Broker, free_port
+from tests.adapters.broker import broker_of_meter_and_cem, free_port
 from tests.adapters.field import CLOCK, fresh, running, until
 from tests.adapters.modbus_server import ServerProcess
 from tests.adapters.modbus_server import device as modbus_device
@@ -96,23 +95,7 @@ class Mqtt:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        ca = trustme.CA()
-        ca.cert_pem.write_to_path(folder / "ca.pem")
-        for name, pair in (
-            ("server", ca.issue_cert("127.0.0.1")),
-            ("cem", ca.issue_cert("cem.local", common_name="cem")),
-            ("meter", ca.issue_cert("meter.local", common_name="meter")),
-        ):
-            pair.private_key_pem.write_to_path(folder / f"{name}.key")
-            pair.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
-        (folder / "acl").write_text("user cem\ntopic read meter/#\nuser meter\ntopic write meter/em\n")
-        (folder / "acl").chmod(0o600)
-        folder.chmod(0o755)
-        self._broker = Broker(
-            folder,
-            f"cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\nuser root\n"
-            f"require_certificate true\nuse_identity_as_username true\nacl_file {folder}/acl",
-        )
+        self._broker = broker_of_meter_and_cem(folder)
         self._broker.kill()
         self.freeze, self.thaw = self._broker.freeze, self._broker.thaw
         at = {

@@ -104,42 +104,38 @@ class Integrating:
     part.
     """
 
+    every_s = 10
+
     def __init__(self) -> None:
         self.sum_a = 0.0
         self.pilot_a = np.zeros(COUNT)
         self._came = np.full(COUNT, np.inf)
 
+    def move(self, free_a: float) -> float:
+        """By how much the number changes."""
+        return free_a
+
     def step(self, t: int, meter_a: np.ndarray, drawn_a: np.ndarray, there: np.ndarray) -> np.ndarray:
         del drawn_a
         self._came = np.where(there, np.minimum(self._came, t), np.inf)
         self.pilot_a = np.where(there, self.pilot_a, 0.0)
-        if t % 10 == 0 and there.any():
-            self.sum_a = float(np.clip(self.sum_a + LIMIT_A - meter_a.max(), 0.0, int(there.sum()) * MAX_A))
+        if t % self.every_s == 0 and there.any():
+            wanted_a = self.sum_a + self.move(LIMIT_A - float(meter_a.max()))
+            self.sum_a = float(np.clip(wanted_a, 0.0, int(there.sum()) * MAX_A))
             self.pilot_a = shared_equally(self.sum_a, there, self._came)
         return self.pilot_a
 
 
-class SlowUpFastDown:
-    """One number for the site: every 2 s it falls by all of what is too much, or rises by a quarter of what is free.
+class SlowUpFastDown(Integrating):
+    """The same every 2 s, but it falls by all of what is too much and rises by a quarter of what is free.
 
     The published way of wallboxes that balance by a mains meter, which they read every 2 s.
     """
 
-    def __init__(self) -> None:
-        self.sum_a = 0.0
-        self.pilot_a = np.zeros(COUNT)
-        self._came = np.full(COUNT, np.inf)
+    every_s = 2
 
-    def step(self, t: int, meter_a: np.ndarray, drawn_a: np.ndarray, there: np.ndarray) -> np.ndarray:
-        del drawn_a
-        self._came = np.where(there, np.minimum(self._came, t), np.inf)
-        self.pilot_a = np.where(there, self.pilot_a, 0.0)
-        if t % 2 == 0 and there.any():
-            free_a = LIMIT_A - float(meter_a.max())
-            self.sum_a += free_a / 4 if free_a > 0 else free_a
-            self.sum_a = float(np.clip(self.sum_a, 0.0, int(there.sum()) * MAX_A))
-            self.pilot_a = shared_equally(self.sum_a, there, self._came)
-        return self.pilot_a
+    def move(self, free_a: float) -> float:
+        return free_a / 4 if free_a > 0 else free_a
 
 
 class IntegratingPerPhase:

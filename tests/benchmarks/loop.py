@@ -61,7 +61,7 @@ class Outcome:
     peak_a: float = 0.0
 
 
-Controller = Ours | Integrating | SlowUpFastDown | IntegratingPerPhase | OneAtATime | OneAtATimePerPhase
+Controller = Ours | Integrating | IntegratingPerPhase | OneAtATime | OneAtATimePerPhase
 
 
 PEERS: dict[str, Callable[[], Controller]] = {
