@@ -10,7 +10,7 @@ JSON ?=
 FUZZ_S ?= 600
 # Most tests wait for real sockets and clocks: three at a time, a file on one worker. What failed on a busy machine is run
 # once more, alone; it must pass there.
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile -m "not soak"
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak"
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none -m "not soak"
 
 .PHONY: install dev system peers demo run test check bench soak fuzz clean

@@ -204,14 +204,15 @@ async def test_m10_a_slow_meter_is_as_old_as_its_question_and_delays_nobody(tmp_
         delays = peer.line.delays_s if isinstance(peer, ModbusRtu) else peer.proxy.delays_s
         delays.extend([slow_s] * 1000)
         await asyncio.sleep(2 * slow_s)
-        youngest_s, last = math.inf, None
-        end_s = time.monotonic() + 1.5
-        while time.monotonic() < end_s:
+        ages_s, last = [], adapter.measurements()["meter"].taken_s
+        end_s = time.monotonic() + 15
+        while len(ages_s) < 3 and time.monotonic() < end_s:
             found = adapter.measurements()["meter"]
-            if last is not None and found.taken_s != last:
-                youngest_s = min(youngest_s, time.monotonic() - found.taken_s)
-            last = found.taken_s
+            if found.taken_s != last:
+                ages_s.append(time.monotonic() - found.taken_s)
+                last = found.taken_s
             await asyncio.sleep(0.01)
+        youngest_s = min(ages_s)
         delays.clear()
         assert slow_s <= youngest_s < 10 * slow_s
         return {"M10 youngest value": youngest_s}
@@ -232,4 +233,4 @@ async def test_m10_a_slow_meter_is_as_old_as_its_question_and_delays_nobody(tmp_
         await each(found, row, record_property)
         beside.cancel()
     print(f"M10: a cycle beside them was late by at most {1000 * jitter[-1]:.0f} ms")
-    assert jitter[-1] < 0.1
+    assert jitter[-1] < slow_s  # as late as that it would be, had it waited for an answer
