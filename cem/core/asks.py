@@ -69,6 +69,7 @@ def who_asks(
 
     bound(evses.cloud_limit_a, Reason.CSMS_PROFILE)
     bound(evses.wished_a, Reason.WISHED_LIMIT)
+    bound(evses.takes_a(plan.min_a), Reason.VEHICLE_MAXIMUM)
     appetite = commitment.appetite_a(memory.committed, seen, plan.min_a, plan.max_a, evses.gives)
     bound(np.where(appetite < plan.max_a, appetite, np.inf), Reason.VEHICLE_USE)
     frozen = np.full(n, np.inf)

@@ -15,7 +15,7 @@ from cem.core.units import HIGHEST_V, LOWEST_V
 MODES = tuple(Mode)
 _NUMBER = {mode: number for number, mode in enumerate(MODES)}
 _MISSING = (np.nan, np.nan, np.nan)
-_READ = attrgetter(
+_NAMES = (
     "online",
     "connected",
     "charging",
@@ -26,6 +26,7 @@ _READ = attrgetter(
     "report_interval_s",
     "cloud_limit_a",
     "wished_a",
+    "car_a",
     "since_s",
     "mode",
     "needed_wh",
@@ -33,6 +34,7 @@ _READ = attrgetter(
     "phases_in_force",
     "by_power",
 )
+_READ = attrgetter(*_NAMES)
 BY_POWER_GIVES = LOWEST_V / HIGHEST_V
 
 
@@ -52,6 +54,7 @@ class Columns:
         interval_s: How often its station reports.
         cloud_limit_a: inf where the cloud set no limit.
         wished_a: inf where nobody at the site wants less than there is.
+        car_a: inf where its car did not say how much it takes.
         since_s: When its transaction began; NaN outside one.
         mode: Number of the wished mode in ``MODES``; -1 where nobody wished any.
         needed_wh: NaN where no target is known.
@@ -72,6 +75,7 @@ class Columns:
     interval_s: Floats
     cloud_limit_a: Floats
     wished_a: Floats
+    car_a: Floats
     since_s: Floats
     mode: Ints
     needed_wh: Floats
@@ -84,32 +88,33 @@ class Columns:
     def of(cls, states: tuple[EvseState, ...]) -> Self:
         """From this cycle's states."""
         rows = [_READ(state) for state in states]
-        columns = zip(*rows, strict=True) if rows else ((),) * 16
-        online, connected, charging, fault, shared, in_force, taken, interval, cloud, wished, since, mode, *rest = (
-            columns
-        )
-        needed, departure, phases, by_power = rest
-        at_work, in_watts = np.array(charging, dtype=np.bool_), np.array(by_power, dtype=np.bool_)
+        told = dict(zip(_NAMES, zip(*rows, strict=True) if rows else ((),) * len(_NAMES), strict=True))
+        at_work, in_watts = np.array(told["charging"], dtype=np.bool_), np.array(told["by_power"], dtype=np.bool_)
         return cls(
             states=states,
-            online=np.array(online, dtype=np.bool_),
-            connected=np.array(connected, dtype=np.bool_),
+            online=np.array(told["online"], dtype=np.bool_),
+            connected=np.array(told["connected"], dtype=np.bool_),
             charging=at_work,
-            holdable=np.array([word is None for word in fault], dtype=np.bool_),
-            shared=np.array(shared, dtype=np.bool_),
-            in_force_a=np.array(in_force, dtype=np.float64),
-            measured_s=_or(taken, -np.inf),
-            interval_s=np.array(interval, dtype=np.float64),
-            cloud_limit_a=_or(cloud, np.inf),
-            wished_a=_or(wished, np.inf),
-            since_s=np.where(at_work, _or(since, np.nan), np.nan),
-            mode=np.array([_NUMBER.get(one, -1) for one in mode], dtype=np.int64),
-            needed_wh=_or(needed, np.nan),
-            departure_s=_or(departure, np.nan),
-            phases_in_force=np.array([count or 0 for count in phases], dtype=np.int64),
+            holdable=np.array([word is None for word in told["fault"]], dtype=np.bool_),
+            shared=np.array(told["shared"], dtype=np.bool_),
+            in_force_a=np.array(told["in_force_a"], dtype=np.float64),
+            measured_s=_or(told["measured_s"], -np.inf),
+            interval_s=np.array(told["report_interval_s"], dtype=np.float64),
+            cloud_limit_a=_or(told["cloud_limit_a"], np.inf),
+            wished_a=_or(told["wished_a"], np.inf),
+            car_a=_or(told["car_a"], np.inf),
+            since_s=np.where(at_work, _or(told["since_s"], np.nan), np.nan),
+            mode=np.array([_NUMBER.get(one, -1) for one in told["mode"]], dtype=np.int64),
+            needed_wh=_or(told["needed_wh"], np.nan),
+            departure_s=_or(told["departure_s"], np.nan),
+            phases_in_force=np.array([count or 0 for count in told["phases_in_force"]], dtype=np.int64),
             by_power=in_watts,
             gives=np.where(in_watts, BY_POWER_GIVES, 1.0),
         )
+
+    def takes_a(self, min_a: Floats) -> Floats:
+        """``(n,)`` the most worth offering by the cars' own word; one that says less than can be offered gets the least."""
+        return np.maximum(self.car_a, min_a)
 
     def measured_a(self, some: Bools) -> Floats:
         """``(k, 3)`` the values of some, on the EVSEs' own phases; NaN where missing."""

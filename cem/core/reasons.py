@@ -38,6 +38,7 @@ class Reason(IntEnum):
     SURPLUS = 32
     PHASE_SWITCH = 33
     WISHED_LIMIT = 34
+    VEHICLE_MAXIMUM = 35
     ROTATION_QUEUE = 40
     TIME_TO_SPARE = 41
 
@@ -49,6 +50,7 @@ TEXTS: dict[Reason, str] = {
     Reason.UNCONTROLLED: "the station cannot be held by limits and counts as a load",
     Reason.EVSE_MAXIMUM: "charging at the most this EVSE can give",
     Reason.VEHICLE_USE: "the vehicle draws less than it was offered",
+    Reason.VEHICLE_MAXIMUM: "the vehicle said that it takes no more",
     Reason.WISHED_LIMIT: "somebody at the site set a limit for this EVSE",
     Reason.CSMS_PROFILE: "the operator's charging profile allows no more",
     Reason.ZONE_CURRENT: "the current limit of a zone is shared",

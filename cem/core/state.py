@@ -60,6 +60,7 @@ class EvseState:
         departure_s: Monotonic time by which it is wanted; ``None`` where unknown.
         shared: Many cars draw through it (a site below): what it leaves unused it may take at any moment, on any phase.
         wished_a: Somebody at the site wants no more per phase; ``None`` where nobody does.
+        car_a: The most per phase that its car said it takes; ``None`` where it said nothing.
         phases_in_force: Phases it was confirmed to be switched to; ``None`` where it cannot switch or nobody knows.
         by_power: Its station takes limits in W: what guards the lowest voltage gives less current at any higher one.
     """
@@ -76,6 +77,7 @@ class EvseState:
     report_interval_s: float = 10.0
     cloud_limit_a: float | None = None
     wished_a: float | None = None
+    car_a: float | None = None
     since_s: float | None = None
     status: str = ""
     fault: str | None = None

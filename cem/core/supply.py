@@ -79,7 +79,7 @@ def supply(
     n_phases = counted.n_phases
 
     appetite_a = commitment.appetite_a(committed, seen, plan.min_a, plan.max_a, evses.gives)
-    most_a = np.minimum(np.minimum(evses.cloud_limit_a, evses.wished_a), appetite_a)
+    most_a = np.minimum.reduce((evses.cloud_limit_a, evses.wished_a, evses.takes_a(plan.min_a), appetite_a))
     modes = modes_now(plan.mode, evses, memory.surplus.lifted, spare(evses, most_a, n_phases, now_s))
     free = evses.charging & evses.online & evses.holdable
     asking = free & ~modes.off & (most_a >= plan.min_a)

@@ -149,6 +149,7 @@ def _evse(plan: Plan, cycle: Cycle, i: int, state: EvseState) -> dict[str, Any]:
         "mode": (state.mode or evse.mode).value,
         "target": _target(cycle, state),
         "wished_a": _number(state.wished_a),
+        "car_a": _number(state.car_a),
         "phases_wanted": int(decision.phases_wanted[i]) or None,
         "setpoint_a": _number(decision.setpoint_a[i]),
         "target_a": _number(decision.target_a[i]),

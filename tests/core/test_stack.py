@@ -26,7 +26,7 @@ SITE = Site(
 PLAN = Plan.of(SITE, Timings())
 
 
-def settle(limits=(), charging=(True, True), cloud=None, wished=None, seconds=60):
+def settle(limits=(), charging=(True, True), cloud=None, wished=None, car=None, seconds=60):
     memory, decision = EngineMemory.none(PLAN), None
     for now_s in range(seconds):
         drawn = memory.setpoint_a if decision is not None else [0.0, 0.0]
@@ -43,6 +43,7 @@ def settle(limits=(), charging=(True, True), cloud=None, wished=None, seconds=60
                 since_s=0.0,
                 cloud_limit_a=cloud if i == 0 else None,
                 wished_a=wished if i == 0 else None,
+                car_a=car if i == 0 else None,
             )
             for i, evse in enumerate(SITE.evses)
         )
@@ -59,6 +60,7 @@ CASES = {
     "fuse": ({}, "zone_current", Hold.BINDING),
     "cloud": ({"cloud": 8.0}, "csms_profile", Hold.BINDING),
     "wish": ({"wished": 8.0}, "wished_limit", Hold.BINDING),
+    "the car's word": ({"car": 8.0}, "vehicle_maximum", Hold.BINDING),
     "cloud below the wish": ({"cloud": 8.0, "wished": 9.0}, "csms_profile", Hold.BINDING),
     "cloud pause": ({"cloud": 0.0}, "csms_profile", Hold.BLOCKING),
     "outside": (
@@ -83,6 +85,10 @@ def test_exactly_one_constraint_binds_and_it_is_the_right_one(name):
 def test_what_is_wished_at_most_is_not_passed():
     assert settle(wished=8.5).setpoint_a[0] == 8.0
     assert settle(wished=8.5).setpoint_a[1] > 8.0
+
+
+def test_a_car_that_says_it_takes_less_than_can_be_offered_gets_the_least_that_can():
+    assert settle(car=0.0).setpoint_a[0] == 6.0
 
 
 def test_the_stack_goes_from_the_evse_to_the_grid_and_names_each_limit():

@@ -49,7 +49,7 @@ def test_what_a_car_needs_is_its_sessions_target_and_shrinks_as_it_charges(versi
     assert rig.call("NotifyEVChargingNeeds", needs(rig)) == {"status": "Accepted"}
     assert rig.limits(rig.calls_down()) == [(1, "TxProfile", 16.0)]  # the car waits for a profile
     state = rig.state()
-    assert (state.needed_wh, state.departure_s) == (20_000, rig.at_s + 4 * 3600)
+    assert (state.needed_wh, state.departure_s, state.car_a) == (20_000, rig.at_s + 4 * 3600, 16)
     for register, left in ((1000, 20_000), (6000, 15_000), (40_000, 0)):
         value = [{"timestamp": rig.stamp(), "sampledValue": [{"value": register}]}]
         rig.call("TransactionEvent", {
@@ -61,7 +61,7 @@ def test_what_a_car_needs_is_its_sessions_target_and_shrinks_as_it_charges(versi
     wished = Wish(target_wh=5000).on(rig.state(), rig.at_s, rig.now.utc)
     assert wished.needed_wh == 5000  # what somebody asks for goes before what the car says
     rig.stop(tx)
-    assert (rig.state().needed_wh, rig.state().departure_s) == (None, None)
+    assert (rig.state().needed_wh, rig.state().departure_s, rig.state().car_a) == (None, None, None)
 
 
 def test_needs_also_go_to_the_cloud_and_its_schedules_are_chosen_from():
