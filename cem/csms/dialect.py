@@ -117,6 +117,7 @@ class Live:
         life_s: Of its schedule, from then.
         phases: To charge on; ``None``: not said.
         offline_s: It ends so long after the station went offline (2.1); ``None``: not said.
+        whole: The profile; else no more than a new value for it (2.1, a dynamic one).
     """
 
     rung: Rung
@@ -127,6 +128,7 @@ class Live:
     life_s: int
     phases: int | None = None
     offline_s: int | None = None
+    whole: bool = True
 
 
 class Dialect(Protocol):

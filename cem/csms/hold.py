@@ -47,6 +47,7 @@ class Hold:
         acked: The live limit in force by the station's word.
         switched_s: When a limit with another number of phases than before was accepted.
         pending: Sent, not answered; or never answered and perhaps in force.
+        whole: The next limit goes out as a whole profile.
         default_gone: A live limit took the place of the safe default, so nothing is left when it ends.
         phases_wanted: Phases that it should charge on; 0 where nobody said.
         phases_refused: It would not switch phases, or said that it did and did not.
@@ -74,6 +75,7 @@ class Hold:
     refused: str | None = None
     retry_s: float = 0.0
     due: bool = False
+    whole: bool = True
     persisted: Grant | None = None
     default_gone: bool = False
     phases_wanted: int = 0
@@ -132,7 +134,7 @@ class Hold:
 
     def again(self) -> None:
         """Send the live limit anew, trying the ladder from its present rung."""
-        self.due = True
+        self.due = self.whole = True
         self.tries = 0
         self.retry_s = 0.0
 
@@ -157,7 +159,7 @@ class Hold:
         """Phases that it is confirmed to charge on; ``None`` where it cannot switch."""
         if not self.evse.phase_switching or self.phases_refused:
             return None
-        live = self.acked is not None and now_s < self.acked.until_s - 2 * SLACK_S
+        live = self.acked is not None and now_s < self.acked.sure_s
         told = self.acked.phases if live and self.acked is not None else None
         return self.evse.phases if told is None else told
 
@@ -228,14 +230,26 @@ class Hold:
 
     def sending(self, amps: float, now_s: float) -> Sent:
         """Notes that a live limit goes out: from now on it may be in force."""
-        sent = Sent(amps, self.way, now_s + self.life_s + SLACK_S, self._phases(amps))
+        phases = self._phases(amps)
+        # An update keeps its profile alive by the book (K28.FR.13), so it may live that long; but nothing rests on it.
+        update = self.acked if self._updates(phases, now_s) else None
+        sure_s = now_s + self.life_s - SLACK_S if update is None else update.sure_s
+        sent = Sent(amps, self.way, now_s + self.life_s + SLACK_S, sure_s, phases, whole=update is None)
         self.default_gone = self.default_gone or sent.rung.replaces_default
         # What was never answered may be in force for as long as it lives; bounded, the highest are kept (I11).
         alive = sorted((p for p in self.pending if p.until_s > now_s), key=lambda p: p.amps)[-8:]
         self.pending = [*alive, sent]
-        self.sent_s = now_s
-        self.due = False
+        if sent.whole:
+            self.sent_s = now_s
+        self.due = self.whole = False
         return sent
+
+    def _updates(self, phases: int | None, now_s: float) -> bool:
+        """A new value is enough: the dynamic profile is in force, and its refresh is not due."""
+        acked, recent = self.acked, self.sent_s is not None and now_s - self.sent_s < self.refresh_s
+        if acked is None or not recent or self.whole or self.pending:
+            return False
+        return acked.rung == self.way and acked.rung.dynamic and acked.phases == phases and now_s < acked.sure_s
 
     def accepted(self, sent: Sent, now_s: float) -> None:
         """The station took it: it replaces everything before it but profiles of another kind."""
@@ -294,7 +308,7 @@ class Hold:
         live = [p.amps for p in self.pending if now_s < p.until_s]
         if self.acked is not None and now_s < self.acked.until_s:
             live.append(self.acked.amps)
-            if charging and self.default_sure and now_s < self.acked.until_s - 2 * SLACK_S:
+            if charging and self.default_sure and now_s < self.acked.sure_s:
                 return max(live)  # it overrides the default for as long as it surely lives
         return max([lapsed, *live])
 

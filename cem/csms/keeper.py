@@ -9,7 +9,7 @@ from cem.core.units import LOWEST_V
 from cem.csms.actions import Action, Emit, News, Persist, SendDown
 from cem.csms.dialect import Ask, Dialect, Live
 from cem.csms.frames import Frame, Kind, call
-from cem.csms.hold import SLACK_S, TRIES, Hold
+from cem.csms.hold import TRIES, Hold
 from cem.csms.idle_proof import IdleProof
 from cem.csms.ladder import END_TO_END, LADDER, SITE, Purpose, Rung
 from cem.csms.lane import Lane, Priority, Waiting
@@ -175,7 +175,7 @@ class Keeper:
         hold, own = self.holds[evse], self.study.personality
         if not online and not own.keeps:
             return hold.evse.max_a
-        ended = charging and hold.acked is not None and now_s >= hold.acked.until_s - 2 * SLACK_S
+        ended = charging and hold.acked is not None and now_s >= hold.acked.sure_s
         believed = own.without_us is None or (online and not ended)
         return hold.in_force_a(now_s, charging=charging, falls_back=believed)
 
@@ -259,14 +259,16 @@ class Keeper:
             self._out.append(Persist((grant,)))
         cuts = target < (hold.confirmed_a(now.s) or 0.0)
         sent = hold.sending(target, now.s)
-        start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - BACKDATE_S)
+        backdate_s = 0.0 if sent.rung.relative or sent.rung.dynamic else BACKDATE_S
+        start = now.utc + timedelta(seconds=self._picture.clock.ahead_s - backdate_s)
         amount = target if sent.rung.unit == "A" else hold.watts(target)
-        life_s = int(hold.life_s + (0 if sent.rung.relative else BACKDATE_S))
+        life_s = int(hold.life_s + backdate_s)
         # Said to be for one phase, power is as much current on each of three: no less than on one, and safe on all.
         phases = sent.phases if sent.rung.unit == "A" or sent.phases is not None else hold.car_phases or 1
         own = self.study.personality
-        offline_s = int(hold.life_s) if dialect.version == "2.1" and not own.no_offline_limit else None
-        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, phases, offline_s)
+        ends_offline = dialect.version == "2.1" and sent.whole and not own.no_offline_limit
+        offline_s = int(hold.life_s) if ends_offline else None
+        live = Live(sent.rung, number, amount, transaction.local_id, start, life_s, phases, offline_s, sent.whole)
 
         def done(answer: Frame | None, now: Now) -> None:
             if answer is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 
 class Purpose(Enum):
@@ -22,6 +23,7 @@ class Rung:
         unit: ``A`` per phase, or ``W``.
         relative: Counted from the start of the transaction; else Absolute.
         lasts: It is kept on a disk, which no number of writes wears.
+        dynamic: Its one value is moved by updates, and each keeps it alive (2.1 K28).
     """
 
     purpose: Purpose
@@ -29,6 +31,7 @@ class Rung:
     unit: str = "A"
     relative: bool = False
     lasts: bool = False
+    dynamic: bool = False
 
     @property
     def flash(self) -> bool:
@@ -43,9 +46,12 @@ class Rung:
     @property
     def name(self) -> str:
         """For people and for the record."""
-        return f"{self.purpose.value}/{self.stack_level}/{self.unit}{'/relative' if self.relative else ''}"
+        kind = "/relative" if self.relative else "/dynamic" if self.dynamic else ""
+        return f"{self.purpose.value}/{self.stack_level}/{self.unit}{kind}"
 
 
+DYNAMIC = Rung(Purpose.TX, 1, dynamic=True)
+"""Before all others, where a station says that it knows such profiles and shows that they end."""
 END_TO_END = (Rung(Purpose.STATION_MAX, 1),)
 """Where the cloud's own profiles reach the station: only a maximum takes the minimum with them."""
 SITE = (Rung(Purpose.STATION_MAX, 1, lasts=True),)
@@ -74,13 +80,18 @@ LADDER = (
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A live limit that was sent; it ends ``until_s`` by itself.
+    """A live limit that was sent; it ends by itself.
 
     Attributes:
+        until_s: Until then it may be in force.
+        sure_s: Until then it surely is, once accepted.
         phases: That it was to charge on; ``None`` where that was not said.
+        whole: As a profile; else as a new value for the dynamic profile in force.
     """
 
     amps: float
     rung: Rung
     until_s: float
+    sure_s: float = -inf
     phases: int | None = None
+    whole: bool = True

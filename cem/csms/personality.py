@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cem.csms.ladder import Rung
+from cem.csms.ladder import DYNAMIC, Rung
 
 NAME = "personality"
 
@@ -59,6 +59,8 @@ class Personality:
         dead_man: A live limit ends by itself and its fallback takes over.
         dead_man_by: How that is known, or why it is not.
         idle: Why looking at it while idle did not tell; ``None`` where it did, or was not done yet.
+        dynamic: It knows dynamic profiles, by its own word (2.1).
+        dynamic_ends: Its composite schedule showed that such a profile ends when no update comes.
         no_offline_limit: It refuses ``maxOfflineDuration`` (2.1).
         zero_ends: A limit of 0 ends its transaction.
         ignores: It was seen to draw more than it had accepted.
@@ -76,6 +78,8 @@ class Personality:
     dead_man: bool | None = None
     dead_man_by: str = "not seen yet"
     idle: str | None = None
+    dynamic: bool = False
+    dynamic_ends: bool = False
     no_offline_limit: bool = False
     zero_ends: bool = False
     ignores: bool = False
@@ -106,17 +110,18 @@ class Personality:
         return not self.ignores and "resume" not in self.loses
 
     def order(self, ladder: Sequence[Rung]) -> tuple[Rung, ...]:
-        """The ladder with what works first and what does not last."""
+        """The ladder with what works first and what does not last; dynamic profiles before all where it knows them."""
 
         def rank(rung: Rung) -> tuple[bool, bool, bool, bool]:
             return (
-                rung.name != self.way,
+                rung.name != self.way and not rung.dynamic,
                 any(rung.name.startswith(bad) for bad in self.bad),
                 bool(self.units) and rung.unit not in self.units,
                 self.max_level is not None and rung.stack_level > self.max_level,
             )
 
-        return tuple(sorted(ladder, key=rank))
+        known = (DYNAMIC, *ladder) if self.dynamic and any(r.purpose is DYNAMIC.purpose for r in ladder) else ladder
+        return tuple(sorted(known, key=rank))
 
 
 _FIELDS = tuple(field.name for field in fields(Personality))

@@ -203,6 +203,8 @@ def _schedule(raw: Mapping[str, Any], kind: str, rules: Rules) -> Schedule:
         if start_us is not None and rules.strict:
             raise _Unfit("InvalidSchedule", "a relative profile has no startSchedule")  # K01.FR.41
         start_us = None
+    elif kind == "Dynamic":
+        start_us = None  # it counts from its last update (2.1 K28.FR.13)
     elif start_us is None and (kind == "Recurring" or (kind == "Absolute" and rules.strict)):
         raise _Unfit("InvalidSchedule", f"{kind} needs startSchedule")  # K01.FR.40
     duration_s = number(raw.get("duration"))

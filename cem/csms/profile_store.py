@@ -162,7 +162,8 @@ class ProfileStore:
         period = updated(old.schedule.periods[0], raw)
         if period is None:
             return Refusal("InvalidValue", "the update cannot be read")
-        new = replace(old, schedules=(replace(old.schedule, periods=(period,)),), raw=_with_update(old.raw, raw, at))
+        schedules = (replace(old.schedule, periods=(period,)),)
+        new = replace(old, schedules=schedules, raw=_with_update(old.raw, raw, at), received_us=to_us(at))
         self._now(new if p is old else p for p in self._profiles)
         return None
 

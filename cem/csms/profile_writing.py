@@ -39,7 +39,7 @@ def live_schedule(live: Live) -> dict[str, Any]:
     period: dict[str, Any] = {"startPeriod": 0, "limit": tenths(live.amount)}
     if live.phases is not None:
         period["numberPhases"] = live.phases
-    begins = {} if live.rung.relative else {"startSchedule": ocpp_time(live.start)}
+    begins = {} if live.rung.relative or live.rung.dynamic else {"startSchedule": ocpp_time(live.start)}
     return {
         "duration": live.life_s, **begins, "chargingRateUnit": live.rung.unit, "chargingSchedulePeriod": [period]
     }  # fmt: skip

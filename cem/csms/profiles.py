@@ -101,7 +101,7 @@ class Profile:
         kind: ``Absolute``, ``Recurring``, ``Relative`` or ``Dynamic``.
         schedules: One, or up to three that a car may choose from.
         raw: As the CSMS wrote it, for reports.
-        received_us: When it came; what has no other beginning counts from it.
+        received_us: When it came, or a dynamic one's last update; what has no other beginning counts from it.
         repeat_us: Recurring: a day or a week.
         offline_us: How long it stays valid while the CSMS is away; ``None``: for ever (``maxOfflineDuration``).
         offline_ends: After that it is void for good.

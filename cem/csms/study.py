@@ -8,6 +8,7 @@ it draws meanwhile is control's business: it counts what is measured.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from cem.csms.actions import Action, Emit, News, Persist
 from cem.csms.dialect import Ask, Dialect
 from cem.csms.frames import Frame, Kind, call
 from cem.csms.hold import SLACK_S, Hold
-from cem.csms.ladder import Sent
+from cem.csms.ladder import DYNAMIC, Sent
 from cem.csms.lane import Done, Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.personality import NAME, Personality, Quirk, begun, restored
@@ -143,6 +144,7 @@ class Study:
         words = {word.strip() for word in units.split(",")}
         if not own.units:
             own.units = tuple(unit for unit, names in spoken if words & set(names))
+        own.dynamic = told.get("supportsdynamicprofiles", "").lower() == "true"
         switching = [told[k] for k in ("connectorswitch3to1phasesupported", "phases3to1") if k in told]
         if switching:
             own.switches_phases = switching[0].lower() == "true"
@@ -165,6 +167,8 @@ class Study:
         own = self.personality
         if hold.way != sent.rung and sent.rung.name not in own.bad:
             own.bad += (sent.rung.name,)
+            own.way = None if own.way == sent.rung.name else own.way
+            self._keep()
 
     def took(self, number: int, sent: Sent, dialect: Dialect, now: Now) -> None:
         """It accepted a limit."""
@@ -186,7 +190,8 @@ class Study:
                 )
                 self._out.append(Emit("limits_in_watts", text, {"evse": hold.evse.evse_id}))
         provable = not sent.rung.replaces_default and sent.amps != hold.evse.fallback_a
-        if own.dead_man is not True and provable and self._asked.get(number, 0) < TRIES:
+        proven = own.dynamic_ends if sent.rung.dynamic else own.dead_man is True
+        if not proven and provable and self._asked.get(number, 0) < TRIES:
             self._asked[number] = self._asked.get(number, 0) + 1
             self.ask(dialect.ask_composite(number), partial(self._composite, number, sent, dialect))
         elif own.dead_man is None and sent.rung.replaces_default and own.way == sent.rung.name:
@@ -194,27 +199,47 @@ class Study:
 
     def _composite(self, number: int, sent: Sent, dialect: Dialect, answer: Frame | None, now: Now) -> None:
         """Its schedule must show the live limit now, and the fallback once that has ended (dead-man)."""
-        hold = self._holds[number]
-        if answer is None or answer.kind is not Kind.RESULT or hold.acked is not sent:
+        hold, own = self._holds[number], self.personality
+        if hold.acked is not sent:
+            if sent.rung.dynamic:  # overtaken by its next value: that one is asked about
+                self._asked.pop(number, None)
             return
-        steps = dialect.composite_steps(answer.payload)
+        told = answer is not None and answer.kind is Kind.RESULT
+        steps = dialect.composite_steps(answer.payload) if answer is not None and told else []
+        ends_s = sent.until_s - now.s + SLACK_S
+        shown = bool(steps) and steps[0][1] <= sent.amps + SAME_A and any(start_s > 0 for start_s, _ in steps)
+        last = next((limit for start_s, limit in reversed(steps) if start_s <= ends_s), inf)
+        lets_go = last <= hold.evse.fallback_a + SAME_A
+        if sent.rung.dynamic and not own.dynamic_ends:
+            if not (shown and lets_go):
+                self._not_dynamic(number)
+                return
+            own.dynamic_ends = True
+            self._keep()
         if not steps:
             return
-        ends_s = sent.until_s - now.s + SLACK_S
-        later = [limit for start_s, limit in steps if start_s > 0]
-        last = [limit for start_s, limit in steps if start_s <= ends_s][-1]
-        proven = self.personality.dead_man
-        if proven:
-            if last > hold.evse.fallback_a + SAME_A:
+        if own.dead_man:
+            if not lets_go:
                 self._lost(hold, "resume")
-        elif steps[0][1] > sent.amps + SAME_A or not later:
-            if proven is None:
-                self.personality.dead_man_by = "its composite schedule does not show its limits"
+        elif not shown:
+            if own.dead_man is None:
+                own.dead_man_by = "its composite schedule does not show its limits"
                 self._keep()
-        elif last <= hold.evse.fallback_a + SAME_A:
+        elif lets_go:
             self.proven("its composite schedule shows the fallback after the limit", safe=True)
-        elif proven is None:
+        elif own.dead_man is None:
             self.proven(f"its composite schedule shows {last:g} A after the limit", safe=False)
+
+    def _not_dynamic(self, number: int) -> None:
+        """Nothing showed that a dynamic profile ends there: the other ways have a dead-man that can be proven."""
+        own, hold = self.personality, self._holds[number]
+        own.bad += (DYNAMIC.name,)
+        own.way = None
+        self._asked.pop(number, None)
+        hold.rung = min(hold.rung + 1, len(hold.ladder) - 1)
+        hold.again()
+        self._climb()
+        self._keep()
 
     def _lost(self, hold: Hold, when: str) -> None:
         """It has lost its limit, and perhaps its default: both are sent again."""

@@ -185,7 +185,9 @@ class V2:
         return steps_told(result.get("schedule"))
 
     def ask_capabilities(self) -> Ask:
-        names = ("ProfileStackLevel", "RateUnit", "Phases3to1")
+        names = ["ProfileStackLevel", "RateUnit", "Phases3to1"]
+        if self.version == "2.1":
+            names.append("SupportsDynamicProfiles")
         asked = [{"component": {"name": "SmartChargingCtrlr"}, "variable": {"name": name}} for name in names]
         return "GetVariables", {"getVariableData": asked}
 
@@ -211,11 +213,16 @@ class V2:
 
     def live_limit(self, live: Live) -> Ask:
         rung = live.rung
-        kind = "Relative" if rung.relative else "Absolute"
+        if not live.whole:
+            update = {"limit": tenths(live.amount)}
+            return "UpdateDynamicSchedule", {"chargingProfileId": live_id(live), "scheduleUpdate": update}  # K28.FR.06
+        kind = "Relative" if rung.relative else "Dynamic" if rung.dynamic else "Absolute"
         where = 0 if rung.purpose is Purpose.STATION_MAX else live.evse
         ask = self._ask(where, live_id(live), rung.purpose, rung.stack_level, kind, live_schedule(live))
         if rung.purpose is Purpose.TX:
             ask["chargingProfile"]["transactionId"] = live.transaction_id
+        if rung.dynamic:
+            ask["chargingProfile"]["dynUpdateTime"] = ocpp_time(live.start)  # its duration counts from here (K28.FR.13)
         if live.offline_s is not None:
             ask["chargingProfile"]["maxOfflineDuration"] = live.offline_s
         return "SetChargingProfile", ask

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ocpp.exceptions import SecurityError
+from ocpp.routing import on
+from ocpp.v21 import call_result as result21
 
-from tests.adapters.ocpp_peers import Station16, Station21, Station201, cloud, local_csms, station, until
+from tests.adapters.ocpp_peers import Station16, Station21, Station201, cloud, local_csms, stamp, station, until
 from tests.adapters.ocpp_use_cases import ask, hear, joined
 
 KINDS = pytest.mark.parametrize("kind", [Station16, Station201, Station21])
@@ -50,6 +52,63 @@ async def test_8_2_9_a_dynamic_profile_is_kept_here_and_each_update_holds_the_st
         update = {"chargingProfileId": 5, "scheduleUpdate": {"limit": 8.0}}
         assert (await site.kept("UpdateDynamicSchedule", update))["status"] == "Accepted"
         await until(lambda: site.peer.seen.has("TxProfile", 8.0))
+
+
+class Dynamic21(Station21):
+    """Knows dynamic profiles, and shows what it has of them."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.values, self.kinds, self.has = [], [], None
+
+    @on("GetVariables")
+    def on_variables_asked(self, get_variable_data):
+        told = [
+            {**asked, "attribute_status": "Accepted", "attribute_value": "true"}
+            if asked["variable"]["name"] == "SupportsDynamicProfiles"
+            else {**asked, "attribute_status": "UnknownVariable"}
+            for asked in get_variable_data
+        ]
+        return result21.GetVariables(get_variable_result=told)
+
+    @on("SetChargingProfile")
+    def on_profile(self, evse_id, charging_profile):
+        if charging_profile["charging_profile_purpose"] == "TxProfile":
+            self.kinds.append(charging_profile["charging_profile_kind"])
+            [schedule] = charging_profile["charging_schedule"]
+            self.has = (schedule["charging_schedule_period"][0]["limit"], schedule["duration"])
+        return super().on_profile(evse_id, charging_profile)
+
+    @on("UpdateDynamicSchedule")
+    def on_value(self, schedule_update, **_):
+        self.values.append(schedule_update["limit"])
+        self.has = (schedule_update["limit"], self.has[1])
+        return result21.UpdateDynamicSchedule(status="Accepted")
+
+    @on("GetCompositeSchedule")
+    def on_composite_asked(self, evse_id, **_):
+        if self.has is None:
+            return result21.GetCompositeSchedule(status="Rejected")
+        periods = [
+            {"start_period": 0, "limit": self.has[0]}, {"start_period": self.has[1], "limit": 6.0},
+        ]  # fmt: skip
+        schedule = {
+            "evse_id": evse_id, "duration": 86_400, "schedule_start": stamp(), "charging_rate_unit": "A",
+            "charging_schedule_period": periods,
+        }  # fmt: skip
+        return result21.GetCompositeSchedule(status="Accepted", schedule=schedule)
+
+
+async def test_8_2_9_our_own_limits_are_values_of_a_dynamic_profile_where_the_station_knows_them():
+    async with joined(Dynamic21) as site:
+        site.local.apply(S1=16.0)
+        await site.peer.start()
+        await until(lambda: site.peer.seen.has("TxProfile", 16.0))
+        for amps in (12.0, 20.0, 9.0):
+            site.local.apply(S1=amps)
+            await until(lambda amps=amps: site.peer.has is not None and site.peer.has[0] == amps)
+        assert set(site.peer.kinds) == {"Dynamic"}
+        assert site.peer.values[-1] == 9.0
 
 
 # -- transport -----------------------------------------------------------------------------------------------------------

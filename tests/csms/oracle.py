@@ -88,6 +88,8 @@ class World:
             return next((p for p in periods if p["startPeriod"] == 0), None)
         if kind == "Relative":
             begin = self.tx_start if session else received
+        elif kind == "Dynamic":
+            begin = received  # or its last update (K28.FR.13)
         else:
             begin = seconds(schedule["startSchedule"]) if "startSchedule" in schedule else received
         into = at - begin

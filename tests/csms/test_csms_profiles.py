@@ -260,13 +260,13 @@ def test_a_dynamic_profile_takes_updates_and_reports_them():
     store.put(16, kind="Dynamic", number=4)
     assert store.a() == 16
     assert store.update(4, {"limit": 9, "setpoint": 3}, at(5)) is None
-    assert store.a() == 9
+    assert store.a(5) == 9
     (raw,) = [p.raw for p in store.find()]
     assert raw["chargingSchedule"][0]["chargingSchedulePeriod"] == [{"startPeriod": 0, "limit": 9, "setpoint": 3}]
     assert raw["dynUpdateTime"] == "2026-11-22T10:00:05.000Z"
     assert store.update(5, {"limit": 9}, T0) is not None
     assert store.update(4, {"limit": "x"}, T0) is not None
-    assert store.a() == 9
+    assert store.a(5) == 9
 
 
 def test_a_profile_may_end_while_the_cloud_is_away():

@@ -152,6 +152,22 @@ def test_priority_and_dynamic_profiles_of_2_1():
     assert rig.state().cloud_limit_a == 32.0
 
 
+def test_each_update_keeps_a_dynamic_profile_alive_and_without_it_ends():
+    rig = joined(Rig("2.1", upstream=True))
+    body = profile("2.1", 8.0)
+    body["chargingProfile"]["chargingProfileKind"] = "Dynamic"
+    body["chargingProfile"]["chargingSchedule"][0] |= {"duration": 60}
+    ask(rig, "SetChargingProfile", body)
+    update = {"chargingProfileId": 1, "scheduleUpdate": {"limit": 12}}
+    for wait_s, limit in ((50, 8.0), (50, 12.0), (11, None)):
+        rig.pass_time(wait_s)
+        assert rig.state().cloud_limit_a == limit
+        if limit == 8.0:
+            ask(rig, "UpdateDynamicSchedule", update)
+    ask(rig, "UpdateDynamicSchedule", update)  # K28.FR.14: it is back
+    assert rig.state().cloud_limit_a == 12.0
+
+
 def test_a_profile_that_ends_while_the_cloud_is_away():
     rig = joined(Rig("2.1", upstream=True))
     body = profile("2.1", 20.0)

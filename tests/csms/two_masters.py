@@ -51,8 +51,10 @@ def stock(installed, where, raw, received, version):
 class Station:
     """Keeps what it is sent, obeys it to the letter, answers everything at once."""
 
-    def __init__(self, version, end_to_end):
+    def __init__(self, version, end_to_end, *, dynamic=False):
         self.version = version
+        self.dynamic = dynamic
+        self.updates = 0
         self.end_to_end = end_to_end
         self.installed = []
         self.running = {}  # EVSE: (transaction, start)
@@ -94,8 +96,33 @@ class Station:
                 self.starting[body.get("connectorId", body.get("evseId"))] = body["chargingProfile"], now
         elif message[2] == "GetChargingProfiles":
             return {"status": "NoProfiles"}
+        elif message[2] == "UpdateDynamicSchedule":
+            asked = body.get("chargingProfileId")
+            mine = [(e, p, r) for e, p, r in self.installed if asked is not None and number(p) == asked]
+            if not mine:
+                return {"status": "Rejected"}
+            self.updates += 1
+            [(where, raw, _)] = mine
+            assert raw["chargingProfileKind"] == "Dynamic"
+            [schedule] = raw["chargingSchedule"]
+            period = schedule["chargingSchedulePeriod"][0] | body["scheduleUpdate"]
+            raw = raw | {"chargingSchedule": [schedule | {"chargingSchedulePeriod": [period]}]}
+            self.installed = [one for one in self.installed if one not in mine] + [(where, raw, now)]
+            if number(raw) >= OURS:
+                self.sent[where].append(period["limit"])
+        elif message[2] == "GetVariables" and self.dynamic:
+            asked = [d for d in body["getVariableData"] if d["variable"]["name"] == "SupportsDynamicProfiles"]
+            return {"getVariableResult": [d | {"attributeStatus": "Accepted", "attributeValue": "true"} for d in asked]}
         elif message[2] == "GetCompositeSchedule":
-            return {"status": "Rejected"}
+            if not self.dynamic or body["evseId"] not in self.running:
+                return {"status": "Rejected"}
+            looks = [(s, self.allowed_a(body["evseId"], now + s)) for s in range(0, 300, 15)]
+            steps = [looks[0], *(b for a, b in itertools.pairwise(looks) if a[1] != b[1])]
+            periods = [{"startPeriod": s, "limit": amps} for s, amps in steps]
+            return {"status": "Accepted", "schedule": {
+                "evseId": body["evseId"], "duration": 300, "scheduleStart": "2026-11-22T10:00:00Z",
+                "chargingRateUnit": "A", "chargingSchedulePeriod": periods,
+            }}  # fmt: skip
         else:
             assert "rofile" not in message[2], message
         return good_answer(message, self.version)
@@ -166,12 +193,12 @@ class Cloud:
 class Match:
     """One run of them against each other."""
 
-    def __init__(self, version, rng, *, end_to_end=False):
+    def __init__(self, version, rng, *, end_to_end=False, dynamic=False):
         self.version, self.rng = version, rng
         self.evses = [1] if end_to_end else [1, 2]
         built = tuple(evse(n, phases=WIRED[n]) for n in self.evses)
         self.rig = Rig(version, upstream=True, evses=built, options={"end_to_end": end_to_end})
-        self.station, self.cloud = Station(version, end_to_end), Cloud(version)
+        self.station, self.cloud = Station(version, end_to_end, dynamic=dynamic), Cloud(version)
         self.setpoint = {1: 32.0, 2: 32.0}
         self.count = 0
         self.checks = 0
