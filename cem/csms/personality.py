@@ -110,11 +110,11 @@ class Personality:
         return not self.ignores and "resume" not in self.loses
 
     def order(self, ladder: Sequence[Rung]) -> tuple[Rung, ...]:
-        """The ladder with what works first and what does not last; dynamic profiles before all where it knows them."""
+        """The ladder with what works first and what does not last; a dynamic profile before what is as good."""
 
         def rank(rung: Rung) -> tuple[bool, bool, bool, bool]:
             return (
-                rung.name != self.way and not rung.dynamic,
+                rung.name != self.way,
                 any(rung.name.startswith(bad) for bad in self.bad),
                 bool(self.units) and rung.unit not in self.units,
                 self.max_level is not None and rung.stack_level > self.max_level,

@@ -144,7 +144,10 @@ class Study:
         words = {word.strip() for word in units.split(",")}
         if not own.units:
             own.units = tuple(unit for unit, names in spoken if words & set(names))
-        own.dynamic = told.get("supportsdynamicprofiles", "").lower() == "true"
+        dynamic = told.get("supportsdynamicprofiles", "").lower() == "true"
+        if dynamic and not own.dynamic:
+            own.way = None  # there may be a better one
+        own.dynamic = dynamic
         switching = [told[k] for k in ("connectorswitch3to1phasesupported", "phases3to1") if k in told]
         if switching:
             own.switches_phases = switching[0].lower() == "true"

@@ -134,3 +134,21 @@ def test_where_it_does_not_show_that_they_end_or_takes_no_values_whole_profiles_
     site.rig = site.rig.again()
     site.connect()
     assert site.limit(12.0) == [("SetChargingProfile", "Absolute")]  # it is remembered
+
+
+def test_one_that_takes_no_second_stack_level_is_not_asked_for_one():
+    site = Site()
+    honest = site.station.answer
+
+    def answer(message, now):
+        said = honest(message, now)
+        for told in said.get("getVariableResult", ()):
+            said["getVariableResult"].append(told | {"variable": {"name": "ProfileStackLevel"}, "attributeValue": "0"})
+            break
+        return said
+
+    site.station.answer = answer
+    site.rig.close()
+    site.connect()
+    site.station.began(1, site.rig.start(), site.now)
+    assert site.limit(10.0) == [("SetChargingProfile", "Absolute")]
