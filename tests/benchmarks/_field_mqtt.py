@@ -5,6 +5,7 @@ Debian's mosquitto and the meters are processes of their own; where it is not in
 
 import asyncio
 import ctypes
+import getpass
 import json
 import signal
 import subprocess
@@ -34,7 +35,8 @@ async def peer() -> None:
     """Broker and meters until killed; prints the port."""
     port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as config:
-        config.write(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+        # as the user that we are: to change it would undo PR_SET_PDEATHSIG
+        config.write(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\n")
         config.flush()
         Path(config.name).chmod(0o644)
         libc = ctypes.CDLL("libc.so.6")
