@@ -21,7 +21,7 @@ class Problem:
         column: 1-based column.
         path: Dotted path inside the document, for example ``zones[1].protection.rating_a``.
         message: What is wrong and what would be right.
-        severity: ``error`` (the file is refused) or ``warning``.
+        severity: ``error`` (the file is refused), ``warning``, or ``note``: how things are, nothing to mend.
     """
 
     file: str
@@ -33,7 +33,7 @@ class Problem:
 
     def __str__(self) -> str:
         """One line as editors and terminals can follow it: ``file:line:col: path: message``."""
-        mark = "warning: " if self.severity == "warning" else ""
+        mark = "" if self.severity == "error" else f"{self.severity}: "
         where = f"{self.path}: " if self.path else ""
         return f"{self.file}:{self.line}:{self.column}: {mark}{where}{self.message}"
 

@@ -31,7 +31,7 @@ def check(
         learned = without_dead_man(loaded)
         if learned:
             loaded = load_site_file(file, known_models=known_models(), no_dead_man=learned)
-        problems = loaded.warnings
+        problems = (*loaded.warnings, *loaded.notes)
         site = loaded.site
         stations = len(loaded.file.stations)
         amounts = {
@@ -44,7 +44,7 @@ def check(
     except ConfigError as error:
         problems = error.problems
     errors = sum(problem.severity == "error" for problem in problems)
-    warnings = len(problems) - errors
+    warnings = sum(problem.severity == "warning" for problem in problems)
     if json_output:
         print(json.dumps([asdict(problem) for problem in problems], indent=2))
     else:

@@ -26,12 +26,14 @@ class LoadedSite:
         file: As written, with defaults filled in.
         site: As the core sees it.
         warnings: What the installer should look at.
+        notes: What the installer should know.
         path: Where it was read; relative paths in it are relative to its folder.
     """
 
     file: SiteFile
     site: Site
     warnings: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
     path: Path
 
 
@@ -68,11 +70,12 @@ def load_site_file(
         problems.append(Problem(mark.file, mark.line, mark.column, place, finding.message, finding.severity))
     problems = [_without(source.secrets, problem) for problem in problems]
     problems = sorted(dict.fromkeys(problems), key=lambda p: (p.file != str(path), p.file, p.line, p.column))
+    warnings, notes = (tuple(p for p in problems if (p.severity == "note") is told) for told in (False, True))
     if file is None or any(problem.severity == "error" for problem in problems):
-        raise ConfigError(tuple(problems))
+        raise ConfigError(warnings)
     assert isinstance(file, SiteFile)  # noqa: S101 - for the type checker
     file = with_absolute_paths(file, path.parent)
-    return LoadedSite(file, build_site(file), tuple(problems), path)
+    return LoadedSite(file, build_site(file), warnings, notes, path)
 
 
 def _without(secrets: Collection[str], problem: Problem) -> Problem:

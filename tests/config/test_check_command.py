@@ -30,7 +30,17 @@ def test_good_file(run, monkeypatch) -> None:
     monkeypatch.chdir(EXAMPLES.parent)
     result = run("check", "site_configs/home.yaml")
     assert result.exit_code == 0
-    assert result.output == "site_configs/home.yaml: good: 1 zone, 2 stations, 2 EVSEs, 4 devices; no warnings\n"
+    note, good = result.output.splitlines()
+    assert note.startswith(
+        "site_configs/home.yaml:19:25: note: zones[0].uncontrolled_max_a: zone 'house': should this controller"
+    )
+    assert good == "site_configs/home.yaml: good: 1 zone, 2 stations, 2 EVSEs, 4 devices; no warnings"
+
+
+def test_where_nothing_can_trip_in_the_time_there_is_no_note(run, tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(spoiled(MODEL, MEANT, ("uncontrolled_max_a: 40", "uncontrolled_max_a: 10")))
+    assert "note:" not in run("check", file).output
 
 
 def test_bad_file(run, tmp_path: Path) -> None:

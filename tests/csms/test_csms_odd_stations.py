@@ -5,14 +5,31 @@ them at each moment. Run with ``-s`` to see for each how long the zone was excee
 messages it took.
 """
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from adapters.simulated.personality import ODD as PERSONALITIES
 from adapters.simulated.personality import Personality
+from cem.config.loader import load_site_file
 from cem.core.units import PerPhase
 from tests.csms.tight import NEIGHBOURS, ODD, ODD_CAR, RATING_A, TightSite
+
+FOLLOWS_S = 10.0
+TIGHT_FILE = """\
+version: 1
+site: {name: Tight, grid_connection: {fuse_a: 63}}
+zones:
+  - {id: main, protection: {rating_a: 63}, uncontrolled_max_a: 15, meter: m, fallback_limit_a: 30}
+devices:
+  - {id: m, role: grid_meter, connection: {kind: modbus_tcp, host: 10.0.0.1}, model: eastron_sdm630, poll_s: 1}
+stations:
+""" + "".join(
+    f"  - {{id: {s}, zone: main, breaker_a: 40, fallback_a: 6, evses: [{{max_a: 32, rotation: RST}}]}}\n"
+    for s in (ODD, *NEIGHBOURS)
+)
+"""The same site as an installer writes it."""
 
 KNOWN_WIRING = (0, 1, 2)
 LAG_S = 15.0
@@ -71,14 +88,13 @@ def test_each_is_held_within_the_zone_and_its_neighbours_lose_little(name):
 def test_l16_when_the_controller_dies_each_falls_back_or_was_known_not_to(name):
     personality = PERSONALITIES[name]
     site = joined(personality, "1.6" if list(PERSONALITIES).index(name) % 2 else "2.0.1")
-    site.run(180)
+    site.run(120)
+    site.plant.add_load("main", PerPhase.same(230 * 15.0), 1e6)  # the house at its worst
+    site.run(60)
     reserved = site.sessions[ODD].keeper.study.personality.without_us
     site.die()
-    site.plant.add_load("main", PerPhase.same(230 * 15.0), 1e6)  # the house at its worst
-    site.run(130)
-    site.judge.tripped.clear()
     most_a = 0.0
-    for _ in range(40):
+    for _ in range(50):
         site.run(15)
         most_a = max(most_a, *site.plant.zone_current_a("main"))
     print(f"\n{name}: at most {most_a:.1f} A of {RATING_A:g} A; known before: {reserved or 'it falls back by itself'}")
@@ -87,6 +103,25 @@ def test_l16_when_the_controller_dies_each_falls_back_or_was_known_not_to(name):
         assert site.judge.tripped == {}
     # one whose transaction ended before its schedule could be asked for is not proven, and counts with its maximum
     assert (reserved is not None) == (name in {"accepts and ignores", "drops on resume", "0 W means stop"}), reserved
+
+
+def test_l16_what_rises_after_we_died_is_borne_until_the_last_limits_end_and_check_says_that_it_may_trip(tmp_path):
+    """Nobody cuts then. It is over once the limits have ended; the site file's check has told what it may cost."""
+    site = joined(PERSONALITIES["rejects Max"], "1.6")
+    site.run(120)
+    site.die()
+    died_s, died_plant_s = site.t_s, site.plant.t_s
+    site.plant.add_load("main", PerPhase.same(230 * 15.0), 1e6)
+    site.run(120 + FOLLOWS_S + 600)
+    assert site.over_until_s - died_s <= 120 + FOLLOWS_S
+    assert max(site.plant.zone_current_a("main")) <= RATING_A
+    file = tmp_path / "site.yaml"
+    file.write_text(TIGHT_FILE, encoding="utf-8")
+    [note] = load_site_file(file).notes
+    told_s = int(re.search(r"trip after (\d+) s", note.message)[1])
+    tripped_s = [at_s - died_plant_s for at_s in site.judge.tripped.values()]
+    assert tripped_s, "a load that no limit leaves room for"
+    assert min(tripped_s) >= told_s - 1
 
 
 def test_a_station_that_takes_only_watts_keeps_all_that_its_car_wants():

@@ -3,9 +3,15 @@
 from collections.abc import Iterator
 
 from cem.config.build import breaker_zone_id
+from cem.config.csms_models import Csms
 from cem.config.draft import Draft, Finding
 from cem.config.scalars import plain
+from cem.core.overload import trip_curve
+from cem.core.site import Protection
 from cem.core.units import MIN_CURRENT_A
+
+FOLLOWS_S = 10.0
+"""From the end of a limit to the fall of the slowest car."""
 
 
 def safe_with_controller_dead(draft: Draft) -> Iterator[Finding]:
@@ -25,6 +31,31 @@ def safe_with_controller_dead(draft: Draft) -> Iterator[Finding]:
                 f"zone '{zone.id}' with the controller dead: station fallbacks {plain(worst_a)} A + other load "
                 f"{plain(zone.uncontrolled_max_a)} A = {plain(worst_a + zone.uncontrolled_max_a)} A{phase}, above its "
                 f"rating of {plain(rating_a)} A; lower 'fallback_a' of its stations",
+            )
+
+
+def bears_the_last_limits(draft: Draft) -> Iterator[Finding]:
+    """FAULTS L16: until the last limits end nobody cuts, whatever the other load does then."""
+    life_s = plain((draft.csms or Csms()).profile_duration_s)
+    for i, zone in draft.zones:
+        most_a = [0.0] * draft.phases
+        for _, station in draft.stations:
+            if station.zone in draft.inside(zone.id):
+                own = draft.per_phase(station, [evse.max_a for evse in station.evses])
+                most_a = [a + b for a, b in zip(most_a, own, strict=True)]
+        rating_a, other_a = zone.protection.rating_a, zone.uncontrolled_max_a
+        full_a = rating_a - zone.protection.guard_a
+        worst_a = min(max(most_a), full_a) + other_a
+        protection = Protection(rating_a, zone.protection.kind, zone.protection.curve, zone.protection.guard_a)
+        trips_s = trip_curve(protection).seconds_to_trip(worst_a / rating_a, heat=(full_a / rating_a) ** 2)
+        if other_a > 0 and trips_s is not None and trips_s < float(life_s) + FOLLOWS_S:
+            yield Finding(
+                ("zones", i, "uncontrolled_max_a"),
+                f"zone '{zone.id}': should this controller die, cars keep their last limit for up to {life_s} s; if the other "
+                f"load rose from nothing to {plain(other_a)} A just then, {plain(worst_a)} A would flow and its "
+                f"{plain(rating_a)} A {zone.protection.kind} could trip after {plain(round(trips_s))} s; a shorter "
+                "csms.profile_duration_s or a larger guard_a makes that less likely",
+                "note",
             )
 
 
@@ -141,6 +172,7 @@ def evse_phases(draft: Draft) -> Iterator[Finding]:
 
 RULES = (
     safe_with_controller_dead,
+    bears_the_last_limits,
     falls_back,
     safe_with_meter_dead,
     fallback_is_possible,
