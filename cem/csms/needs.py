@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cem.core.dc import input_a
+from cem.core.site import Evse
 from cem.csms.metering import instant, number
 from cem.csms.parsing import member, words
 
@@ -28,6 +30,19 @@ class EvNeeds:
     max_a: float | None = None
     max_w: float | None = None
     transfer: str | None = None
+
+    def most_a(self, evse: Evse, car_phases: int | None) -> float | None:
+        """The most current per phase that the car said it takes there; ``None`` where it said nothing that bounds it.
+
+        Args:
+            evse: Where it stands.
+            car_phases: On which it was seen to charge; a power says nothing of one phase before that is known.
+        """
+        if self.max_a is not None or self.max_w is None:
+            return self.max_a
+        if evse.efficiency is not None:
+            return input_a(self.max_w, evse.phases, evse.efficiency)
+        return None if car_phases is None else input_a(self.max_w, car_phases, 1.0)
 
     def status(self) -> dict[str, Any]:
         """For the API."""

@@ -34,7 +34,7 @@ def _state(
         status=live.status,
         needed_wh=picture.needed_wh(number),
         departure_s=live.departure_s,
-        car_a=live.needs.max_a if live.needs is not None else None,
+        car_a=live.needs.most_a(live.evse, hold.car_phases) if live.needs is not None else None,
         fault=keeper.fault(number),
         shared=number == 0,
         by_power=hold.way.unit == "W",

@@ -6,7 +6,7 @@ import pytest
 
 from cem.core.wish import Wish
 from cem.csms.needs import read_needs
-from tests.csms.rig import Rig
+from tests.csms.rig import Rig, evse
 from tests.csms.test_csms_proxy import joined, profile, start_up
 
 
@@ -29,6 +29,22 @@ def test_needs_are_read(raw, energy_wh, soc, max_a, max_w):
 @pytest.mark.parametrize("raw", [None, {}, [], {"acChargingParameters": 7}, {"departureTime": "later"}])
 def test_needs_that_say_nothing_are_none(raw):
     assert read_needs(raw) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "efficiency", "car_phases", "most_a"),
+    [
+        ({"acChargingParameters": {"evMaxCurrent": 16}}, None, 3, 16),
+        ({"dcChargingParameters": {"evMaxPower": 58_374}}, 0.94, None, 100.0),  # at 207 V, the lowest
+        ({"v2xChargingParameters": {"maxChargePower": 7452}}, None, None, None),  # on how many phases?
+        ({"v2xChargingParameters": {"maxChargePower": 7452}}, None, 1, 36.0),
+        ({"v2xChargingParameters": {"maxChargePower": 7452}}, None, 3, 12.0),
+        ({"departureTime": "2026-11-22T10:00:00Z"}, None, 3, None),
+    ],
+)
+def test_what_a_car_takes_at_most_in_amps(raw, efficiency, car_phases, most_a):
+    found = read_needs(raw).most_a(evse(efficiency=efficiency), car_phases)
+    assert found == (most_a if most_a is None else pytest.approx(most_a))
 
 
 def needs(rig, energy=20_000, hours=4):

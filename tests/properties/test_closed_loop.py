@@ -22,6 +22,7 @@ from cem.core.headroom import EXCESS_A
 from cem.core.limits import Limit, LimitKind
 from cem.core.reasons import Reason
 from cem.core.site import Evse, Meter, Policy, Protection, Resource, ResourceKind, Site, Zone
+from cem.core.stack import Hold, stack
 from cem.core.timings import Timings
 from cem.core.units import PerPhase
 from cem.simulate.loop import ClosedLoop
@@ -108,13 +109,31 @@ class AnySite(RuleBasedStateMachine):
         on = decision.setpoint_a > 0
         assert (decision.setpoint_a[on] >= plan.min_a[on]).all()
         assert (decision.setpoint_a <= plan.max_a).all()
-        assert all(int(code) in Reason.__members__.values() for code in decision.reason)
+        if STEPS["cycles"] % 5 == 0:
+            self.one_true_reason(plan, decision)
         order = decision.sending_order()
         cuts = (decision.setpoint_a < decision.before_a)[order]
         assert not np.any(np.diff(cuts.astype(int)) > 0)
         blind = plan.zones.from_above(decision.envelopes.no_raise)
         assert (decision.setpoint_a[blind] <= decision.before_a[blind]).all()
         self.watch_excess()
+
+    def one_true_reason(self, plan, decision):
+        """I12: exactly one constraint binds each, and what is said of it is so."""
+        for i, name in enumerate(NAMES):
+            lines = stack(plan, decision, i)
+            [bound] = [line for line in lines if line.state in {Hold.BINDING, Hold.BLOCKING}]
+            reason, had_a = Reason(int(decision.reason[i])), decision.setpoint_a[i]
+            charging, online = self.loop.stations[name].charging, self.loop.stations[name].online
+            assert (reason is Reason.OFFLINE) is not online, (name, reason)
+            if not online or reason is Reason.UNCONTROLLED:
+                continue
+            assert (reason in {Reason.NO_VEHICLE, Reason.AWAITING_TRANSACTION}) is not charging, (name, reason)
+            if not charging:
+                continue
+            assert (reason is Reason.EVSE_MAXIMUM) is bool(had_a >= plan.max_a[i]), (name, reason, had_a)
+            if bound.state is Hold.BINDING and bound.zone_id is not None:
+                assert bound.value_a < had_a + 1.0 + 1e-6, (name, bound, had_a)  # no room for a step more
 
     def watch_excess(self):
         unreachable = [name for name, station in self.loop.stations.items() if not station.online]
