@@ -17,6 +17,12 @@ def wish(
         str | None, typer.Option("--mode", help="fast, min_surplus, surplus or off; left out: as the site file says.")
     ] = None,
     target_kwh: Annotated[float | None, typer.Option("--target-kwh", help="Energy wanted from now on.")] = None,
+    target_soc: Annotated[
+        float | None,
+        typer.Option("--target-soc", help="Charge wanted, in per cent; with --soc and --battery-kwh.", min=0, max=100),
+    ] = None,
+    soc: Annotated[float | None, typer.Option("--soc", help="Charge now, in per cent.", min=0, max=100)] = None,
+    battery_kwh: Annotated[float | None, typer.Option("--battery-kwh", help="Capacity of the car's battery.")] = None,
     by: Annotated[
         str | None, typer.Option("--by", help="When it is wanted: HH:MM (the next one, local time) or an ISO time.")
     ] = None,
@@ -29,7 +35,10 @@ def wish(
     """Wish what a charging point charges from. The whole wish is replaced; without options it is taken back."""
     if evse.count("/") != 1:
         raise CemError(f"{evse!r} is not STATION/NUMBER, as in `cem status`")
-    body: dict[str, Any] = {"mode": mode, "target_kwh": target_kwh, "limit_a": limit_a}
+    body: dict[str, Any] = {
+        "mode": mode, "target_kwh": target_kwh, "target_soc_percent": target_soc, "soc_percent": soc,
+        "battery_kwh": battery_kwh, "limit_a": limit_a,
+    }  # fmt: skip
     if by is not None:
         body["departure"] = departure(by, datetime.now(UTC).astimezone()).isoformat()
     answer = send("POST", url, f"/api/v1/evses/{evse}/wish", body)

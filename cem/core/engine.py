@@ -115,7 +115,7 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     wish_s = np.where(shares.current_a > memory.setpoint_a, np.fmin(memory.wish_s, now_s), np.inf)
     rise_room_a = _resolved(envelopes, counted.wired.load(held_a), envelopes.rise_room_a.ravel())
     steps = Steps.of(plan.step_a, plan.topology.n)
-    target_a = attacked(counted, shares, plan.min_a, weight, steps, envelopes, free_a)
+    target_a, attacked_by = attacked(counted, shares, plan.min_a, weight, steps, envelopes, free_a)
     setpoint, allowed = _may_send(plan, memory, target_a, asks.most_a, counted, rise_room_a, wish_s, steps, now_s)
     # an offline station goes on with what it has; when it is back it is not paused for a broken line
     setpoint = np.where(evses.online, setpoint, np.minimum(memory.setpoint_a, committed.committed_a))
@@ -125,7 +125,9 @@ def decide(plan: Plan, state: SiteState, memory: EngineMemory) -> tuple[Decision
     committed_a = np.where(asks.wants, np.maximum(committed.committed_a, setpoint), committed.committed_a)
     occupied = np.maximum(committed_a, np.where(asks.wants, shares.current_a, 0.0))
     left_a = room_a - counted.wired.load(occupied)
-    reason, row = reasons(asks, shares, target_a, setpoint, allowed, envelopes, counted, plan.min_a, left_a)
+    reason, row = reasons(
+        asks, shares, attacked_by, target_a, setpoint, allowed, envelopes, counted, plan.min_a, left_a
+    )
     reason = in_line(reason, setpoint, queue)
     eta_s = queue.eta_s
     if urgency is not None and waits is not None:

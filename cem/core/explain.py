@@ -31,6 +31,7 @@ def in_line(reason: Ints, setpoint: Floats, queue: Queue) -> Ints:
 def reasons(
     asks: Asks,
     shares: Shares,
+    attacked_by: Ints,
     target_a: Floats,
     setpoint: Floats,
     allowed: Floats,
@@ -44,6 +45,7 @@ def reasons(
     of_row = of_source[envelopes.room_by.ravel()]
     refused = shares.binding == NOT_ADMITTED
     row = np.where(refused, shares.lacking, np.where(shares.binding >= 0, shares.binding, NO_ROW))
+    row = np.where(attacked_by != NO_ROW, attacked_by, row)
     row = np.where(asks.wants, row, NO_ROW)
     resting = asks.why == Reason.MINIMUM_OFF_TIME
     if np.count_nonzero(resting):  # while there is no room, that is what keeps it paused

@@ -9,7 +9,7 @@ from cem.core import attack
 from cem.core.attack import attacked
 from cem.core.site import Evse, Protection, Site, Zone
 from cem.core.steps import Steps
-from cem.core.topology import Topology, flatten
+from cem.core.topology import NO_ROW, Topology, flatten
 from tests.benchmarks._loop_controllers import Ours
 from tests.benchmarks.loop import all_seeds
 
@@ -39,7 +39,9 @@ def asked_of(current_a: list[float], measured_a: float, limit_a: float = 63.0) -
     room_a = np.array([current.sum(), 63.0, 63.0, np.inf])
     shown = Shown(np.array([[measured_a, 10.0, np.nan]]), np.array([[limit_a, limit_a, limit_a]]))
     n = current.size
-    return attacked(counted, Shared(current), np.full(n, 6.0), np.ones(n), Steps.of(None, n), shown, room_a).tolist()
+    target_a, by = attacked(counted, Shared(current), np.full(n, 6.0), np.ones(n), Steps.of(None, n), shown, room_a)
+    assert ((by != NO_ROW) == (target_a < current)).all()  # who falls below its share is told where too much flows
+    return target_a.tolist()
 
 
 def test_without_an_excess_the_shares_stand():

@@ -94,7 +94,7 @@ class AnySite(RuleBasedStateMachine):
         self.loop = ClosedLoop(Plan.of(site, Timings(min_off_s=20.0)), self.plant, habits, step_s=0.5)
         self.load_a = {"site": [0.0] * 3, "left": [0.0] * 3}
         self.outside_s = -1e9
-        self.steps = 0
+        self.steps = self.cycles = 0
         self.restarted_s = -1e9
         self.deaf_a = dict.fromkeys(DEAF, 0.0)
         for name in NAMES:  # busy from the start
@@ -109,7 +109,8 @@ class AnySite(RuleBasedStateMachine):
         on = decision.setpoint_a > 0
         assert (decision.setpoint_a[on] >= plan.min_a[on]).all()
         assert (decision.setpoint_a <= plan.max_a).all()
-        if STEPS["cycles"] % 5 == 0:
+        self.cycles += 1
+        if self.cycles % 3 == 0:
             self.one_true_reason(plan, decision)
         order = decision.sending_order()
         cuts = (decision.setpoint_a < decision.before_a)[order]

@@ -142,6 +142,12 @@ def test_the_command(server):
     assert done.exit_code == 0, done.output
     assert server.taken[0][1].mode is Mode.SURPLUS
     assert server.taken[0][1].departure_utc > datetime.now(UTC)
+    charge = ["--soc", "40", "--target-soc", "80", "--battery-kwh", "60"]
+    assert runner.invoke(app, ["set", "CS1/1", *charge, "--url", server.web.url]).exit_code == 0
+    assert server.taken.pop()[1].target_wh == pytest.approx(24_000)
+    half = runner.invoke(app, ["set", "CS1/1", *charge[2:4], "--url", server.web.url])
+    assert half.exit_code == 1
+    assert "needs soc_percent" in half.output
     refused = runner.invoke(app, ["set", "CS1/1", "--mode", "solar", "--url", server.web.url])
     assert refused.exit_code == 1
     unknown = runner.invoke(app, ["set", "nobody", "--url", server.web.url])
