@@ -265,6 +265,26 @@ def test_scan_of_a_serial_line():
     assert only["connection"]["baudrate"] == 115_200
 
 
+def test_scan_of_a_meter_that_is_silent_about_what_it_does_not_know():
+    """As many RS-485 meters: no refusal. A dead unit costs three time-outs, whatever is asked of those that live."""
+    image = image_files.load("eastron_sdm120")
+    asked = []
+
+    def foreign(request):
+        address, count = int.from_bytes(request[2:4], "big"), int.from_bytes(request[4:6], "big")
+        asked.append(request[0])
+        known = (request[1], address, count) == (3, 0xFC02, 1) or (request[1] == 4 and address + count <= 80)
+        return request[0] != 3 or not known
+
+    with Serving(SerialLine(image.served(3))) as line:
+        line.swallow = foreign
+        found = cem("scan", "--serial", line.port, "--units", "1-4", "--baudrate", "115200", "--timeout", "0.2")
+    assert found.exit_code == 0, found.output
+    (only,) = yaml.safe_load(found.stdout)["devices"]
+    assert (only["model"], only["connection"]["unit_id"]) == ("eastron_sdm120", 3)
+    assert [asked.count(unit) for unit in (1, 2, 4)] == [3, 3, 3]
+
+
 def test_scan_where_nobody_is():
     nobody = cem("scan", "127.0.0.1:1", "--json")
     assert (nobody.exit_code, json.loads(nobody.stdout)) == (1, [])
