@@ -114,6 +114,15 @@ def test_every_sunspec_point_for_people(tmp_path):
     assert "120.WRtg: 10000" in shown
 
 
+@pytest.mark.parametrize(("verb", "shown"), [("read", "[]\n"), ("test", "[]\n"), ("watch", "")])
+def test_a_site_without_devices_says_so(tmp_path, verb, shown):
+    file = tmp_path / "site.yaml"
+    file.write_text(SITE.replace("devices:", "devices: []"))
+    asked = cem("device", verb, file, "--json")
+    assert (asked.exit_code, asked.stdout) == (0, shown)
+    assert "has no devices to ask" in asked.stderr
+
+
 def test_watch_reads_again_and_again(tmp_path, meter):
     file = site_file(tmp_path, entry(image_files.load("abb_b23"), meter.port))
     lines = cem("device", "watch", file, "--seconds", "1", "--json").stdout.splitlines()
