@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +12,8 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from adapters.modbus.decode import Request
-from adapters.modbus.doubt import Doubts
+from adapters.modbus.doubt import COILS, HOLDING, INPUT_REGISTERS, INPUTS, Doubts
+from adapters.modbus.question import TABLES, WRITE_COIL, WRITE_REGISTER, WRITE_REGISTERS, Question
 from cem.config.modbus_models import ModbusConnection, ModbusRtu, ModbusTcp
 from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceUnavailable
 from cem.supervise import obey_cancellation
@@ -94,14 +94,9 @@ class Link:
             DeviceRefused: The device answered with an exception.
             DeviceMisconfigured: The answer is not to this request; the connection is closed.
         """
-        if self._doubts is None:
-            return await self._read(unit_id, request, timeout_s, device)
-        probe = self._doubts.probe_count(unit_id, request.count, time.monotonic())
-        if probe is not None:
-            with suppress(DeviceRefused):  # an answer too, to this question or to the late one: both are short
-                await self._read(unit_id, Request(request.table, request.address, probe), timeout_s, device)
-            self._doubts.settled(unit_id)
-        return await self._read(unit_id, request, timeout_s, device)
+        function = INPUT_REGISTERS if request.table == "input" else HOLDING
+        answer = await self._ask(unit_id, Question(function, request), timeout_s, device)
+        return list(answer.registers)
 
     async def write(
         self, unit_id: int, address: int, words: list[int], *, single: bool, timeout_s: float, device: str
@@ -120,16 +115,9 @@ class Link:
             DeviceUnavailable: No answer in time; whether it was written is not known.
             DeviceRefused: The device answered with an exception.
         """
-        client: Any = self._connected(device)
-        if single and len(words) == 1:
-            asked = client.write_register(address, words[0], device_id=unit_id)
-        else:
-            asked = client.write_registers(address, words, device_id=unit_id)
+        function = WRITE_REGISTER if single and len(words) == 1 else WRITE_REGISTERS
         what = Request("the write of holding", address, len(words))
-        answer = await self._answer(asked, unit_id, what, timeout_s, device)
-        if answer.function_code not in {6, 16}:  # a late answer to a read
-            self.close()
-            raise DeviceUnavailable(f"{device}: no answer to {_words(what)}, but one to an earlier request")
+        await self._ask(unit_id, Question(function, what, tuple(words)), timeout_s, device)
 
     async def read_bits(
         self, unit_id: int, table: str, address: int, count: int, timeout_s: float, device: str
@@ -141,13 +129,8 @@ class Link:
             DeviceRefused: The device answered with an exception.
             DeviceMisconfigured: The answer is not to this request; the connection is closed.
         """
-        client: Any = self._connected(device)
-        read = client.read_coils if table == "coil" else client.read_discrete_inputs
-        what = Request(table, address, count)
-        answer = await self._answer(read(address, count=count, device_id=unit_id), unit_id, what, timeout_s, device)
-        if answer.function_code != (1 if table == "coil" else 2) or len(answer.bits) < count:
-            self._doubt()
-            raise DeviceMisconfigured(f"{device}: the answer to {_words(what)} is not the one asked for ({answer})")
+        question = Question(COILS if table == "coil" else INPUTS, Request(table, address, count))
+        answer = await self._ask(unit_id, question, timeout_s, device)
         return [bool(bit) for bit in answer.bits[:count]]
 
     async def write_coil(self, unit_id: int, address: int, *, on: bool, timeout_s: float, device: str) -> None:
@@ -157,34 +140,40 @@ class Link:
             DeviceUnavailable: No answer in time; whether it was written is not known.
             DeviceRefused: The device answered with an exception.
         """
-        client: Any = self._connected(device)
         what = Request("the write of coil", address, 1)
-        answer = await self._answer(client.write_coil(address, on, device_id=unit_id), unit_id, what, timeout_s, device)
-        if answer.function_code != 5:  # a late answer to a read
-            self.close()
-            raise DeviceUnavailable(f"{device}: no answer to {_words(what)}, but one to an earlier request")
+        await self._ask(unit_id, Question(WRITE_COIL, what, (int(on),)), timeout_s, device)
 
-    async def _read(self, unit_id: int, request: Request, timeout_s: float, device: str) -> list[int]:
-        client: Any = self._connected(device)
-        read = client.read_input_registers if request.table == "input" else client.read_holding_registers
-        asked = read(request.address, count=request.count, device_id=unit_id)
+    async def _ask(self, unit_id: int, question: Question, timeout_s: float, device: str) -> Any:
+        """The answer to this question and to no other; a unit in doubt is asked another one first."""
+        if self._doubts is None:
+            return await self._answer(question, unit_id, timeout_s, device)
+        probe = self._doubts.probe(unit_id, question.look, time.monotonic())
+        if probe is not None:
+            at = Request(TABLES[probe.function], question.what.address, probe.size)
+            try:
+                await self._noted(self._doubts, Question(probe.function, at), unit_id, timeout_s, device)
+            except DeviceRefused:
+                pass  # an answer too
+            except DeviceMisconfigured as error:
+                raise DeviceUnavailable(f"{device}: not asked for {_words(question.what)} yet: {error}") from error
+        return await self._noted(self._doubts, question, unit_id, timeout_s, device)
+
+    async def _noted(self, doubts: Doubts, question: Question, unit_id: int, timeout_s: float, device: str) -> Any:
+        """Asks; what was not answered is kept in mind, and an answer to this settles whatever was."""
         try:
-            answer = await self._answer(asked, unit_id, request, timeout_s, device)
-        except DeviceUnavailable:
-            if self._doubts is not None:
-                self._doubts.timed_out(unit_id, request.count, time.monotonic())
+            answer = await self._answer(question, unit_id, timeout_s, device)
+        except DeviceRefused:
+            doubts.settled(unit_id)
             raise
-        registers: list[int] = answer.registers
-        if answer.function_code != (4 if request.table == "input" else 3) or len(registers) != request.count:
-            if self._doubts is not None:  # this was a late one, the answer to this question is still to come
-                self._doubts.timed_out(unit_id, request.count, time.monotonic())
-            self._doubt()
-            raise DeviceMisconfigured(f"{device}: the answer to {_words(request)} is not the one asked for ({answer})")
-        return registers
+        except BaseException:  # none came, or one to an earlier question: that to this one is still to come
+            doubts.timed_out(unit_id, question.look, time.monotonic())
+            raise
+        doubts.settled(unit_id)
+        return answer
 
-    async def _answer(
-        self, asked: Awaitable[Any], unit_id: int, request: Request, timeout_s: float, device: str
-    ) -> Any:
+    async def _answer(self, question: Question, unit_id: int, timeout_s: float, device: str) -> Any:
+        what = _words(question.what)
+        asked = question.sent(self._connected(device), unit_id)
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await asked
@@ -192,19 +181,29 @@ class Link:
         except TimeoutError as error:
             self._doubt()
             raise DeviceUnavailable(
-                f"{device}: no answer within {timeout_s:g} s from unit {unit_id} to {_words(request)}"
+                f"{device}: no answer within {timeout_s:g} s from unit {unit_id} to {what}"
             ) from error
         except ModbusException as error:
             self.close()
-            raise DeviceUnavailable(f"{device}: connection lost while reading {_words(request)} ({error})") from error
+            raise DeviceUnavailable(f"{device}: connection lost while reading {what} ({error})") from error
         except BaseException:
             self.close()  # cancelled in the middle of a request: its answer may still come
             raise
         if isinstance(answer, ExceptionResponse):
-            raise _refusal(answer.exception_code, unit_id, _words(request), device)
+            if self._doubts is not None and self._doubts.may_be_older(
+                unit_id, answer.function_code & 0x7F, question.function, time.monotonic()
+            ):
+                self._doubt()
+                raise DeviceUnavailable(f"{device}: no answer to {what}, but a refusal of an earlier request")
+            raise _refusal(answer.exception_code, unit_id, what, device)
         if answer.isError():
             self.close()
-            raise DeviceMisconfigured(f"{device}: the answer to {_words(request)} is not the one asked for ({answer})")
+            raise DeviceMisconfigured(f"{device}: the answer to {what} is not the one asked for ({answer})")
+        if not question.fits(answer):
+            self._doubt()
+            if question.values:
+                raise DeviceUnavailable(f"{device}: no answer to {what}, but one to an earlier request")
+            raise DeviceMisconfigured(f"{device}: the answer to {what} is not the one asked for ({answer})")
         return answer
 
     def _connected(self, device: str) -> Any:

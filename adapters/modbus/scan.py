@@ -16,6 +16,8 @@ from cem.errors import AdapterError, DeviceMisconfigured, DeviceRefused, DeviceU
 _METERS = {201, 202, 203, 204, 211, 212, 213, 214}
 _INVERTERS = {101, 102, 103, 111, 112, 113, 701}
 _STORAGE = {713, 802}
+_PRESENCE = (Request("input", 0, 2), Request("holding", 0, 2))
+"""What most meters have; two questions more, and a unit that answers none of them is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +63,65 @@ async def is_open(host: str, port: int, timeout_s: float) -> bool:
     return True
 
 
-async def _unit(link: Link, connection: ModbusConnection, timeout_s: float) -> Found | None:
-    name = f"unit {connection.unit_id}"
-    answered = False
+class _Silent(DeviceRefused):
+    """It answers others, and keeps silent about what it does not know, instead of refusing it."""
 
-    async def read(request: Request, unit_id: int = connection.unit_id) -> list[int]:
-        nonlocal answered
-        await link.open()
+
+class _Asked:
+    """One unit that is asked this and that, and what it may be asked to see whether it is there at all."""
+
+    def __init__(self, link: Link, unit_id: int, timeout_s: float) -> None:
+        self.name = f"unit {unit_id}"
+        self._link, self._unit_id, self._timeout_s = link, unit_id, timeout_s
+        self._answers: Request | None = None
+
+    async def read(self, request: Request, unit_id: int | None = None) -> list[int]:
+        """Registers of this unit, or of another one at the same address.
+
+        Raises:
+            DeviceRefused: It refuses, or is silent about these registers alone.
+            DeviceUnavailable: Nobody answers.
+        """
+        if unit_id is not None and unit_id != self._unit_id:
+            await self._link.open()
+            return await self._link.read(unit_id, request, self._timeout_s, self.name)
         try:
-            words = await link.read(unit_id, request, timeout_s, name)
-        except (DeviceRefused, DeviceMisconfigured):
-            answered = True
+            return await self._ask(request)
+        except DeviceUnavailable as error:
+            if await self._is_there():
+                raise _Silent(f"{self.name}: silent about {request}") from error
             raise
-        answered = True
+
+    async def _is_there(self) -> bool:
+        # On a serial line this also settles which answers may still come: what it knows is answered in time.
+        for request in _PRESENCE if self._answers is None else (self._answers,):
+            try:
+                await self._ask(request)
+            except DeviceUnavailable:
+                continue
+            except AdapterError:
+                pass
+            return True
+        return False
+
+    async def _ask(self, request: Request) -> list[int]:
+        await self._link.open()
+        try:
+            words = await self._link.read(self._unit_id, request, self._timeout_s, self.name)
+        except (DeviceRefused, DeviceMisconfigured):
+            self._answers = self._answers or request
+            raise
+        self._answers = self._answers or request
         return words
 
+
+async def _unit(link: Link, connection: ModbusConnection, timeout_s: float) -> Found | None:
+    asked = _Asked(link, connection.unit_id, timeout_s)
+    read, name = asked.read, asked.name
     try:
         models = await read_models(read, name, frozenset({1, 120, 124, 702}))
     except DeviceUnavailable:
-        if not answered:
-            return None
-        models = []
+        return None
     except AdapterError:  # it answers, and not with SunSpec
         models = []
     known = _sunspec(connection, models) if models else Found(connection, ())
@@ -91,16 +131,10 @@ async def _unit(link: Link, connection: ModbusConnection, timeout_s: float) -> F
         if others and (connection.unit_id in others or not isinstance(connection, ModbusTcp)):
             continue
         try:
-            told = [
-                await read(
-                    Request(table, each.address, _width(each)),
-                    connection.unit_id if each.unit_id is None else each.unit_id,
-                )
-                for table, each in identities
-            ]
+            told = [await read(Request(table, each.address, _width(each)), each.unit_id) for table, each in identities]
             if others:  # this unit has what the map reads: units that are not there are answered for as well
                 await read(_first_value(model))
-        except DeviceUnavailable:
+        except (DeviceUnavailable, _Silent):
             if known.models:
                 break  # it does not answer to what it does not know: each further question would take a time-out
             continue

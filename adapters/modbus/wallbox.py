@@ -19,7 +19,9 @@ from cem.ports import Clock, Event, Grant, News, StationStore
 WATCHDOG_S = 60
 """A station that hears nothing from us for so long falls back by itself."""
 
-FEED_S = 15.0
+FEED_S = 12.0
+"""More often than four times in ``WATCHDOG_S``, with a margin: a Webasto Unite wants its alive register so."""
+
 EXPIRY_MARGIN_S = 10.0
 UNHURRIED_S = 300.0
 """How often a limit is written again that does not lapse: the station may have been restarted."""

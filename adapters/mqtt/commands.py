@@ -21,7 +21,7 @@ CLOCKS_DIFFER_S = 5.0
 
 WISHES = ("mode", "target_kwh", "departure", "limit_a")
 KEYS = (*WISHES, "ts", "ttl_s")
-LEAST_A, MOST_A = 6, 1000
+MOST_A = 1000
 
 
 class NotObeyed(Exception):
@@ -109,8 +109,9 @@ def _target_wh(value: Any) -> float | None:
 def _limit_a(value: Any) -> float | None:
     if value is None or (_is_number(value) and value == 0):
         return None
-    if not _is_number(value) or not LEAST_A <= value <= MOST_A:
-        raise NotObeyed(f"limit_a is 0 (no limit) or a number from {LEAST_A} to {MOST_A}; mode off pauses")
+    # below the least that a car charges with (IEC 61851-1) it pauses: a limit is never rounded up
+    if not _is_number(value) or not 0 < value <= MOST_A:
+        raise NotObeyed(f"limit_a is 0 (no limit) or a number to {MOST_A}; below 6 A the car pauses")
     return float(value)
 
 

@@ -23,6 +23,7 @@ class SerialLine:
             one pair of wires, and a device that has a new question has done with the old one.
         swallow: A request for which this is true never reaches the devices.
         noise: Sent before the next answer.
+        truncate: Forward this many bytes of the next answer and no more; ``None``: all.
     """
 
     def __init__(self, *devices) -> None:
@@ -34,6 +35,7 @@ class SerialLine:
         self.delays_s: list[float] = []
         self.swallow: Callable[[bytes], bool] | None = None
         self.noise = b""
+        self.truncate: int | None = None
 
     async def __aenter__(self) -> Self:
         near, near_slave = os.openpty()
@@ -73,6 +75,7 @@ class SerialLine:
 
     def _to_client(self, source: int, target: int) -> None:
         data, self.noise = self.noise + os.read(source, 4096), b""
+        data, self.truncate = data[: self.truncate], None
         loop = asyncio.get_running_loop()
         due_s = max(loop.time() + (self.delays_s.pop(0) if self.delays_s else 0.0), self._free_s)
         self._free_s = due_s + 0.001

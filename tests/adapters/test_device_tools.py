@@ -114,6 +114,15 @@ def test_every_sunspec_point_for_people(tmp_path):
     assert "120.WRtg: 10000" in shown
 
 
+@pytest.mark.parametrize(("verb", "shown"), [("read", "[]\n"), ("test", "[]\n"), ("watch", "")])
+def test_a_site_without_devices_says_so(tmp_path, verb, shown):
+    file = tmp_path / "site.yaml"
+    file.write_text(SITE.replace("devices:", "devices: []"))
+    asked = cem("device", verb, file, "--json")
+    assert (asked.exit_code, asked.stdout) == (0, shown)
+    assert "has no devices to ask" in asked.stderr
+
+
 def test_watch_reads_again_and_again(tmp_path, meter):
     file = site_file(tmp_path, entry(image_files.load("abb_b23"), meter.port))
     lines = cem("device", "watch", file, "--seconds", "1", "--json").stdout.splitlines()
@@ -263,6 +272,26 @@ def test_scan_of_a_serial_line():
     (only,) = yaml.safe_load(found.stdout)["devices"]
     assert (only["model"], only["phases"], only["connection"]["unit_id"]) == ("eastron_sdm120", 1, 3)
     assert only["connection"]["baudrate"] == 115_200
+
+
+def test_scan_of_a_meter_that_is_silent_about_what_it_does_not_know():
+    """As many RS-485 meters: no refusal. A dead unit costs three time-outs, whatever is asked of those that live."""
+    image = image_files.load("eastron_sdm120")
+    asked = []
+
+    def foreign(request):
+        address, count = int.from_bytes(request[2:4], "big"), int.from_bytes(request[4:6], "big")
+        asked.append(request[0])
+        known = (request[1], address, count) == (3, 0xFC02, 1) or (request[1] == 4 and address + count <= 80)
+        return request[0] != 3 or not known
+
+    with Serving(SerialLine(image.served(3))) as line:
+        line.swallow = foreign
+        found = cem("scan", "--serial", line.port, "--units", "1-4", "--baudrate", "115200", "--timeout", "0.2")
+    assert found.exit_code == 0, found.output
+    (only,) = yaml.safe_load(found.stdout)["devices"]
+    assert (only["model"], only["connection"]["unit_id"]) == ("eastron_sdm120", 3)
+    assert [asked.count(unit) for unit in (1, 2, 4)] == [3, 3, 3]
 
 
 def test_scan_where_nobody_is():

@@ -1,8 +1,8 @@
 """The failure drills of every adapter against real servers, as the product paces them; measured bounds are printed (-s).
 
 Refused first connect, killed and restarted, frozen and thawed: Modbus TCP, Modbus RTU on a pty whose adapter is pulled out,
-MQTT with TLS, client certificates and an ACL, OPC UA with Basic256Sha256. What cuts a request short and late answers have
-tests of their own beside each protocol.
+MQTT with TLS, client certificates and an ACL, OPC UA with Basic256Sha256. Closed in the middle of a request, and a late answer
+after a time-out: all but MQTT, where nobody asks.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import pytest
 import adapters
 from adapters.opcua.pki import own_identity
 from cem.config.models import Device
+from tests.adapters import field_peers
 from tests.adapters.broker import broker_of_meter_and_cem, free_port
 from tests.adapters.field import CLOCK, fresh, running, until
 from tests.adapters.modbus_server import ServerProcess
@@ -30,6 +31,8 @@ from tests.adapters.sunspec_image import chain, common, meter_203
 from tests.adapters.test_modbus_rtu import sdm120
 
 KEPT_S = 1.0
+LATE_S = {"ModbusTcp": 0.8, "ModbusRtu": 0.5, "OpcUa": 4.0}
+"""How long one answer is held back: longer than each waits for one."""
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +207,45 @@ async def test_drills_refused_killed_frozen(kind, tmp_path, caplog, record_prope
     for what, seconds in took_s.items():
         if not what.endswith("told"):
             assert seconds < kind.heals_s, line
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_drills_cut_short_and_late(tmp_path, record_property):
+    """What the old answer says, 4 A, is never believed once the meter reads 9 A."""
+
+    async def drills(peer, adapter):
+        path = peer.line if isinstance(peer, field_peers.ModbusRtu) else peer.proxy
+        took_s = {}
+        await fresh(adapter, timeout_s=15)
+        await asyncio.sleep(1.5)
+        path.truncate = 5
+        await until(lambda: path.truncate is None)
+        took_s["closed in the middle: fresh"] = await _healed(adapter)
+        assert adapter.measurements()["meter"].current_a == pytest.approx((4, 4, 4), rel=1e-4)
+
+        await asyncio.sleep(1.5)
+        path.delays_s.append(LATE_S[peer.name])
+        await until(lambda: not path.delays_s)
+        await peer.say(a=[9.0] * 3)
+        said_s, seen = time.monotonic(), set()
+        while not seen or time.monotonic() - said_s < LATE_S[peer.name] + 3:
+            found = adapter.measurements()["meter"]
+            if found.taken_s > said_s:
+                took_s.setdefault("late answer: fresh", time.monotonic() - said_s)
+                seen.add(round(found.current_a.l1, 2))
+            assert time.monotonic() - said_s < 15
+            await asyncio.sleep(0.01)
+        assert seen == {9.0}
+        return took_s
+
+    async with field_peers.all_of_them(
+        tmp_path, tuple(kind for kind in field_peers.KINDS if kind.__name__ in LATE_S)
+    ) as found:
+        for (peer, _), took_s in zip(found, await asyncio.gather(*(drills(*one) for one in found)), strict=True):
+            line = f"{peer.name}: " + ", ".join(f"{what} in {seconds:.1f} s" for what, seconds in took_s.items())
+            print(line)
+            record_property("drills", line)
+            assert max(took_s.values()) < 8, line
 
 
 async def _healed(adapter) -> float:

@@ -1,7 +1,7 @@
 """The meter faults of FAULTS.md (M1 to M12) over every field protocol at once, secured where it can be; bounds are printed (-s).
 
 Each peer is a real server (``field_peers``). What the adapters make of it goes to the core's own judges in real time; only the
-hours of M6's correlation are virtual. Rows that take as long as their bounds are marked ``soak``.
+hours of M6's correlation are virtual. M3 and M6 take longest and are marked ``soak``.
 """
 
 import asyncio
@@ -73,7 +73,6 @@ async def put_right(peer, adapter):
     await until(lambda: not adapter.problems())
 
 
-@pytest.mark.soak
 async def test_m1_m2_m12_silent_and_back(tmp_path, record_property):
     async def row(peer, adapter):
         judged, took = Judge(adapter), {}

@@ -1,6 +1,7 @@
 """Contacts and contactors over Modbus coils and discrete inputs, by a real server: direction, outage, read-back."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -11,14 +12,15 @@ from cem.config.contact_models import ContactorSection, ContactSection
 from cem.config.models import Device
 from tests.adapters.field import running, until
 from tests.adapters.modbus_server import Server
+from tests.adapters.serial_line import SerialLine
 
 CLOCK = SystemClock()
 COILS, INPUTS = 1, 2  # function codes
 
 
-def module(unit=1):
+def module(unit=1, size=16):
     """An input and output module: 16 coils, 16 discrete inputs, two registers of each kind; all off."""
-    bits = SimData(0, values=[False] * 16, datatype=DataType.BITS)
+    bits = SimData(0, values=[False] * size, datatype=DataType.BITS)
     words = SimData(0, values=[2300, 5], datatype=DataType.REGISTERS)
     return SimDevice(unit, simdata=([bits], [bits], [words], [words]))
 
@@ -150,3 +152,99 @@ async def test_inputs_outputs_and_a_meter_share_one_connection():
             assert adapter.contacts()["fire"] is True
             await server.put(INPUTS, 3, True)
             await until(lambda: adapter.contacts()["fire"] is False, 2)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr("cem.supervise.FIRST_PAUSE_S", 0.3)
+    monkeypatch.setattr("cem.supervise.LONGEST_PAUSE_S", 0.6)
+    monkeypatch.setattr("adapters.modbus.unit.FIRST_PAUSE_S", 0.05)  # the next request meets the late answer
+    monkeypatch.setattr("adapters.modbus.doubt.LATEST_S", 4.0)
+
+
+class SerialModule(SerialLine):
+    """Input 0 and coil 7 are on, all others off."""
+
+    def __init__(self):
+        super().__init__(module(size=64))
+
+    async def __aenter__(self):
+        await super().__aenter__()
+        await self._server.async_setValues(1, INPUTS, 0, [True])
+        await self._server.async_setValues(1, 5, 7, [True])
+        self.at = {"kind": "modbus_rtu", "port": self.port, "baudrate": 115_200, "timeout_s": 0.3}
+        return self
+
+    async def coils(self):
+        return await self._server.async_getValues(1, COILS, 7, 2)
+
+
+async def seen_of(told, during_s):
+    """Every value that was told meanwhile, by name."""
+    seen = {}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(during_s):
+            while True:
+                for name, value in told().items():
+                    seen.setdefault(name, set()).add(value)
+                await asyncio.sleep(0.01)
+    return seen
+
+
+# At every stage of the next questions; the last: a line that is slow for 3 s, until no question is left that fits no late
+# answer and the oldest of them must have been given up.
+LATE_S = [[0.36], [0.45], [0.62], [0.4] * 40]
+
+
+@pytest.mark.parametrize("late_s", LATE_S, ids=lambda late_s: f"{len(late_s)}x{late_s[0]}")
+async def test_a_late_answer_about_one_contact_is_never_taken_for_that_of_another(late_s, quick):
+    async with SerialModule() as line:
+        two = [
+            contact(0, name, connection=line.at, address=address, active_when="closed")
+            for name, address in (("on", 0), ("off", 40))
+        ]
+        adapter = adapter_of(two)
+        async with running(adapter):
+            await until(lambda: adapter.contacts() == {"on": True, "off": False})
+            line.delays_s.extend(late_s)
+            seen = await seen_of(adapter.contacts, 2 if len(late_s) == 1 else 3)
+            assert seen["on"] <= {True, None}
+            assert seen["off"] <= {False, None}
+            line.delays_s.clear()
+            await until(lambda: adapter.contacts() == {"on": True, "off": False} and not adapter.problems(), 20)
+
+
+@pytest.mark.parametrize("late_s", LATE_S, ids=lambda late_s: f"{len(late_s)}x{late_s[0]}")
+async def test_a_late_answer_about_one_contactor_is_never_taken_for_that_of_another(late_s, quick):
+    async with SerialModule() as line:
+        two = [
+            contactor(0, connection=line.at, id=name, address=address, closed_when="on")
+            for name, address in (("k1", 7), ("k2", 8))
+        ]
+        adapter = adapter_of(contactors=two)
+        async with running(adapter):
+            await until(lambda: adapter.contactors() == {"k1": True, "k2": False})
+            line.delays_s.extend(late_s)
+            seen = await seen_of(adapter.contactors, 2 if len(late_s) == 1 else 3)
+            assert seen["k1"] == {True}
+            assert seen["k2"] == {False}
+            line.delays_s.clear()
+            await until(lambda: not adapter.problems(), 20)
+            line.delays_s.extend([0.0, 0.4])  # the echo of the write comes late
+            adapter.switch("k1", False)
+            adapter.switch("k2", True)
+            await until(lambda: adapter.contactors() == {"k1": False, "k2": True}, 12)
+            assert await line.coils() == [False, True]
+
+
+async def test_a_module_that_is_silent_to_what_it_does_not_know_is_read_again_after_a_time_out(quick):
+    """It knows discrete inputs and coils alone, and refuses nothing."""
+    async with SerialModule() as line:
+        line.swallow = lambda request: request[1] not in {COILS, INPUTS}
+        adapter = adapter_of([contact(0, "on", connection=line.at, address=0, active_when="closed")])
+        async with running(adapter):
+            await until(lambda: adapter.contacts() == {"on": True})
+            line.delays_s.append(0.4)
+            await until(lambda: "contact on" in adapter.problems())
+            await until(lambda: not adapter.problems(), 5)
+            assert adapter.contacts() == {"on": True}

@@ -6,9 +6,12 @@ import time
 import pytest
 
 import adapters
-from adapters.modbus.doubt import LATEST_S, Doubts
+from adapters.modbus.decode import Request
+from adapters.modbus.doubt import HOLDING, INPUTS, LATEST_S, Doubts, Look
+from adapters.modbus.link import Link
 from cem.clock import SystemClock
 from cem.config.models import Device
+from cem.errors import DeviceUnavailable
 from tests.adapters.fault_proxy import FaultProxy
 from tests.adapters.field import fresh, running, until
 from tests.adapters.modbus_server import Server, device
@@ -168,14 +171,58 @@ async def test_several_units_behind_one_gateway():
         assert (proxy.connections, proxy.most_open) == (1, 1)
 
 
-def test_a_doubtful_unit_is_asked_for_a_count_that_no_late_answer_has():
+async def test_a_late_echo_is_never_taken_for_that_of_the_next_write():
+    """The second write never reaches the device; the echo of the first comes when its own is waited for."""
+    async with SerialLine(device(1, {0: [0] * 8})) as line:
+        section = make_device(serial(line.port))
+        link = Link(section.connection)
+        await link.open()
+        try:
+            line.delays_s.append(0.4)
+            for words, lost in (([7], False), ([8], True), ([8], True)):
+                line.swallow = lambda request, lost=lost: lost and request[1] == 6
+                with pytest.raises(DeviceUnavailable):
+                    await link.write(1, 3, words, single=True, timeout_s=0.3, device="meter")
+                await asyncio.sleep(0 if words == [7] else 0.1)
+            line.swallow = None
+            await link.write(1, 3, [9], single=True, timeout_s=0.3, device="meter")
+            request = Request("holding", 3, 1)
+            assert await link.read(1, request, 0.3, "meter") == [9]
+        finally:
+            link.close()
+
+
+def test_a_doubtful_unit_is_asked_for_what_no_late_answer_looks_like():
     doubts = Doubts()
-    assert doubts.probe_count(1, 10, 0.0) is None
-    doubts.timed_out(1, 1, 0.0)
-    doubts.timed_out(1, 3, 0.0)
-    assert doubts.probe_count(1, 2, 1.0) == 4  # 1 and 3 are late, 2 is the next question
-    assert doubts.probe_count(2, 2, 1.0) is None  # answers say which unit speaks
+    assert doubts.probe(1, Look(HOLDING, 10), 0.0) is None
+    doubts.timed_out(1, Look(HOLDING, 1), 0.0)
+    doubts.timed_out(1, Look(HOLDING, 3), 0.0)
+    assert doubts.probe(1, Look(HOLDING, 2), 1.0) == Look(HOLDING, 4)  # 1 and 3 are late, 2 is the next question
+    assert doubts.probe(1, Look(INPUTS, 2), 1.0) is None  # answers say which function they are to
+    assert doubts.probe(2, Look(HOLDING, 2), 1.0) is None  # and which unit speaks
     doubts.settled(1)
-    assert doubts.probe_count(1, 2, 1.0) is None
-    doubts.timed_out(1, 1, 0.0)
-    assert doubts.probe_count(1, 2, LATEST_S) is None
+    assert doubts.probe(1, Look(HOLDING, 2), 1.0) is None
+    doubts.timed_out(1, Look(HOLDING, 1), 0.0)
+    assert doubts.probe(1, Look(HOLDING, 2), LATEST_S) is None
+
+
+def test_bits_in_doubt_are_settled_by_another_function_and_no_longer_than_an_answer_may_take():
+    doubts, asked = Doubts(), Look(INPUTS, 1)
+    doubts.timed_out(1, asked, 0.0)
+    for now_s in range(1, 8):  # a module that is silent to all of these
+        probe = doubts.probe(1, asked, now_s)
+        assert probe.function != INPUTS
+        doubts.timed_out(1, probe, now_s)
+    assert doubts.probe(1, asked, LATEST_S) is None
+
+
+def test_a_refusal_settles_only_what_it_is_meant_for():
+    doubts = Doubts()
+    assert not doubts.may_be_older(1, HOLDING, HOLDING, 0.0)
+    assert doubts.may_be_older(1, INPUTS, HOLDING, 0.0)
+    doubts.timed_out(1, Look(INPUTS, 1), 0.0)
+    assert not doubts.may_be_older(1, HOLDING, HOLDING, 1.0)
+    assert doubts.may_be_older(1, INPUTS, HOLDING, 1.0)
+    doubts.timed_out(1, Look(HOLDING, 1), 1.0)
+    doubts.timed_out(1, Look(HOLDING, 2), 1.0)
+    assert doubts.may_be_older(1, HOLDING, HOLDING, 2.0)

@@ -123,6 +123,7 @@ async def test_a_wallbox_is_limited_paused_and_its_car_seen(model):
 
 @pytest.mark.parametrize("model", sorted(GUARDED))
 async def test_the_watchdog_is_set_read_back_and_fed(model, monkeypatch):
+    assert wallbox.FEED_S + 2 < wallbox.WATCHDOG_S / 4  # Webasto: more often than every quarter of it
     monkeypatch.setattr(wallbox, "FEED_S", 0.3)
     box = Box(model)
     async with AsyncExitStack() as stack:

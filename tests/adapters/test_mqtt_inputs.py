@@ -11,8 +11,11 @@ import trustme
 import yaml
 
 import adapters
+from adapters.mqtt.device import MqttDevice
+from adapters.trouble import Trouble
 from cem.config.contact_models import ContactSection
 from cem.config.models import Device
+from cem.core.site import Meter
 from cem.errors import AdapterError, DeviceMisconfigured
 from tests.adapters.broker import Broker
 from tests.adapters.field import CLOCK, running, until
@@ -76,6 +79,44 @@ def test_every_recipe_is_tested_and_names_its_sources():
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(PAYLOADS)
     for title in PAYLOADS:
         assert "Sources: " in text.partition(f"## {title}\n")[2].partition("\n## ")[0], title
+
+
+@pytest.mark.parametrize("title", PAYLOADS)
+def test_each_recipe_expects_what_its_device_can_keep(title):
+    """One message may be lost before raises are held back."""
+    stated = recipe(title)
+    assert "poll_s" in stated, "the default of 1 s is for what is said once a second"
+    every_s, meter = PAYLOADS[title].get("says_every_s"), Meter("m", stated["poll_s"])
+    text = RECIPES.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+    if every_s is None:
+        assert "only\nwhen it changes" in text
+        assert "not for the meter that guards a fuse" in text
+    else:
+        assert 2 * every_s < meter.stale_after_s
+        assert every_s < meter.safe_after_s
+        assert (stated["poll_s"] < 10) or re.search(r"guards a\s+fuse|heat pump", text)
+
+
+def test_a_p1_meter_that_gives_nothing_back_stays_fresh():
+    """600 telegrams, one a second: the export rests at 0.000 all the time, and what the broker kept is not counted."""
+    section = device(1883, recipe("DSMR P1 (DSMR-reader)"))
+    heard = MqttDevice(section, Trouble("meter", CLOCK, lambda: None))
+
+    def telegram(second):
+        known = {f"phase_currently_{way}_l{n}": "0.000" for way in ("delivered", "returned") for n in (1, 2, 3)}
+        known |= {
+            "timestamp": f"2026-01-09T18:{second // 60:02}:{second % 60:02}Z",
+            "phase_currently_delivered_l1": f"0.{second:03}",
+        }
+        return json.dumps(known).encode()
+
+    heard.heard("dsmr/json", telegram(0), 0.0, retained=True)
+    assert heard.latest is None
+    for second in range(1, 600):
+        heard.heard("dsmr/json", telegram(second), float(second), retained=False)
+        assert heard.latest.taken_s == second
+        assert heard.latest.power_w == pytest.approx((second, 0, 0))
+    assert heard.trouble.problem is None
 
 
 async def test_recipes_with_payloads_of_their_sources(broker, peer):

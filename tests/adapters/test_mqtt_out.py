@@ -12,6 +12,7 @@ import pytest
 
 import adapters
 from adapters.mqtt import outward
+from adapters.mqtt.commands import read_command
 from cem.config.mqtt_models import MqttOut
 from cem.core.site import Evse, Mode, Protection, Site, Zone
 from cem.core.wish import Wish
@@ -214,7 +215,7 @@ REFUSED = {
     '{"mode": "off", "ts": 1e300}': "ts is a time",
     '{"target_kwh": NaN, "ttl_s": 5}': "target_kwh is",
     '{"target_kwh": -1, "ttl_s": 5}': "target_kwh is",
-    '{"limit_a": 5, "ttl_s": 5}': "limit_a is",
+    '{"limit_a": -1, "ttl_s": 5}': "limit_a is",
     '{"limit_a": "16", "ttl_s": 5}': "limit_a is",
     '{"departure": "2020-01-01T00:00:00Z", "target_kwh": 1, "ttl_s": 5}': "in the past",
     '{"departure": "2126-01-01T00:00:00Z", "ttl_s": 5}': "needs a target_kwh",
@@ -318,6 +319,9 @@ async def test_home_assistant_finds_site_and_evses_and_loses_what_is_gone(broker
                 limit["command_topic"], environment.from_string(limit["command_template"]).render(value=10, **fill)
             )
             await until(lambda: rig_wish(on) == Wish(Mode.OFF, 7500.0, limit_a=10.0))
+            for offered in range(limit["min"], limit["max"] + 1, limit["step"]):
+                text = environment.from_string(limit["command_template"]).render(value=offered, **fill)
+                assert read_command(text.encode(), Wish(), datetime.now(UTC)).limit_a == (offered or None)
             values = {
                 key: environment.from_string(component["value_template"]).render(**fill)
                 for key, component in evse["components"].items()

@@ -85,6 +85,7 @@ def test_exactly_one_constraint_binds_and_it_is_the_right_one(name):
 def test_what_is_wished_at_most_is_not_passed():
     assert settle(wished=8.5).setpoint_a[0] == 8.0
     assert settle(wished=8.5).setpoint_a[1] > 8.0
+    assert settle(wished=5.0).setpoint_a[0] == 0.0  # less than a car can charge with: it pauses
 
 
 def test_a_car_that_says_it_takes_less_than_can_be_offered_gets_the_least_that_can():
