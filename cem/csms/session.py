@@ -32,7 +32,6 @@ from cem.csms.settings import NAME as SETTINGS
 from cem.csms.settings import Settings
 from cem.csms.smart_charging import NAME as PROFILES
 from cem.csms.smart_charging import SmartCharging
-from cem.csms.transactions import ENDED
 from cem.csms.uplink import Leg
 from cem.csms.versions import DIALECTS, dialect_of
 from cem.csms.waiting import describe, identity
@@ -133,7 +132,7 @@ class StationSession:
         self._desk.registration = registration
         self.keeper.study.restore(remembered(PERSONALITY))
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
-        self.picture.restore(open_sessions, remembered(ENDED), now.s)
+        self.picture.restore(open_sessions, remembered, now.s)
         self.clouds.restore(journal, id_maps)
         self._settings.restore(remembered(SETTINGS))
         self._authorization.restore(remembered(LOCAL_LIST))
@@ -211,7 +210,7 @@ class StationSession:
                 fact = dialect.read(frame.action, frame.payload)
                 if isinstance(fact, Booted):
                     self._accepted, self._booting = False, True
-                    self.picture.faults.booted()
+                    self.picture.booted()
                 elif not self._accepted and not self._booting:
                     self._accept(dialect, now, booted=False)
                 if isinstance(fact, ScheduleChosen):
@@ -289,7 +288,7 @@ class StationSession:
             for waiting in self._down.overdue(now.s):
                 waiting.done(None, now)
         self.clouds.tick(now)
-        self.picture.reservations.tick(now)
+        self.picture.tick(now)
         dialect = self._dialect
         waited_s = 0.0 if self._opened_s is None else now.s - self._opened_s
         if dialect is not None and not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:
