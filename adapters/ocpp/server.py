@@ -50,7 +50,8 @@ from cem.ports import Clock, Event, News, StationStore
 TICK_S = 0.25
 IDLE_TICKS = 4
 """A station that waits for nothing is looked at every so many ticks."""
-PING_STATIONS_S, PING_CLOUDS_S = 20, 30
+PING_STATIONS_S, PING_CLOUDS_S = 14, 30
+"""A dead station is cut off after one to two of these times: within the 30 s in which S1 must be seen."""
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
