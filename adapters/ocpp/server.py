@@ -336,10 +336,10 @@ class OcppServer:
 
     async def _serve(self, socket: StationConnection) -> None:
         who = identity(socket.request.path) if socket.request is not None else ""
-        subprotocol = socket.subprotocol
+        subprotocol = socket.subprotocol or self._door.assumed(socket.request, who)
         if subprotocol is None:
             if self._first("subprotocol", who):
-                text = f"{who} was refused: it speaks none of {', '.join(DIALECTS)}"
+                text = f"{who} was refused: it names none of {', '.join(DIALECTS)}; see assume_subprotocol in the site file"
                 self._emit("station_subprotocol", who, text)
             await socket.close(1002, "no common subprotocol")
             return
