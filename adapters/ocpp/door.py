@@ -114,6 +114,14 @@ class Door:
             self._over(code, who)
         return None
 
+    def profile(self, who: str) -> int:
+        """The security profile that is demanded of a station; 0: whoever reaches us may pose as it."""
+        stated = self._profiles[who]
+        if stated is not None:
+            return stated
+        has_password = self._stations[who].password is not None or self._access.credential(who) is not None
+        return 1 if has_password else 0
+
     def assumed(self, request: Request | None, who: str) -> str | None:
         """The subprotocol of a station that names none in its handshake, by the site file; one that names others is not it."""
         named = request is None or any(line.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol"))

@@ -198,7 +198,10 @@ class OcppServer:
         """For the API: stations, the waiting room, and whether the cloud is there."""
         return {
             "port": self.port,
-            "stations": [link.session.status() for link in self._links.values()],
+            "stations": [
+                link.session.status() | {"security_profile": self._door.profile(who)}
+                for who, link in self._links.items()
+            ],
             "waiting_room": self._room.status(),
             "carried": self._carrier.status(),
             "upstream": self._upstream_status(PRIMARY) if PRIMARY in self._upstreams else None,

@@ -138,6 +138,15 @@ async def test_a_station_that_names_no_subprotocol_is_served_in_the_version_that
         assert local.codes().count("station_subprotocol") == 2
 
 
+@pytest.mark.parametrize(("stated", "by_default"), [(None, 0), (0, 0), (1, 1)])
+async def test_the_security_profile_that_is_demanded_is_told_of_each_station(stated, by_default):
+    keys = {"S2": {"security_profile": 3}}
+    passwords = {"S1": "secret-secret-16"}
+    async with local_csms(("S1", "S2", "S3"), keys=keys, passwords=passwords, security_profile=stated) as local:
+        told = {s["id"]: s["security_profile"] for s in local.server.status()["stations"]}
+        assert told == {"S1": 1 if stated is None else stated, "S2": 3, "S3": by_default}
+
+
 async def test_the_stations_order_of_subprotocols_decides():
     async with local_csms() as local:
         wanted = ["ocpp9", "ocpp2.0.1", "ocpp1.6"]
