@@ -201,7 +201,7 @@ class Clouds:
             self._up(leg.name, refused)
             return False
         self._customer(frame, dialect)
-        if commands.deferred(frame, dialect, lambda text: self._up(leg.name, text, durable=True)):
+        if commands.deferred(frame, dialect, uplink.ids, lambda text: self._up(leg.name, text, durable=True), now):
             return True
         answered = commands.answer(frame, dialect, uplink.ids, now)
         if answered is not None:

@@ -222,6 +222,7 @@ class StationSession:
                 waiting = self._down.answered(frame.message_id)
                 if waiting is not None:
                     waiting.done(frame, now)
+                    self._unfollowed |= self._options.end_to_end  # it may have been about the cloud's own profiles
                 self._stirred = True
             case Kind.SEND | Kind.RESULT_ERROR:
                 for uplink in self.clouds.legs.values():
