@@ -57,11 +57,11 @@ class MemoryStore:
         return [r for r in self.records if isinstance(r, SessionUpdate)]
 
     def open_sessions(self) -> Sequence[StoredSession]:
-        stopped = {s.session_id for s in self.sessions() if s.kind == "stop"}
+        last = {s.session_id: s.kind for s in self.sessions() if s.kind in {"stop", "resume"}}
         return [
             StoredSession(s.session_id, s.station_id, s.evse_id, s.transaction_id, s.token_hash, s.at_utc, s.at_utc)
             for s in self.sessions()
-            if s.kind == "start" and s.session_id not in stopped
+            if s.kind == "start" and last.get(s.session_id) != "stop"
         ]
 
     def save_state(self, key: str, value: Any) -> None:

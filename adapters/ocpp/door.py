@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from adapters.ocpp.buckets import Buckets, source
 from adapters.ocpp.tls import Peer, Revoked, encrypted
@@ -112,6 +113,20 @@ class Door:
         for code in ("station_certificate", "station_unencrypted", "station_unauthorized", "station_flood"):
             self._over(code, who)
         return None
+
+    def profile(self, who: str) -> int:
+        """The security profile that is demanded of a station; 0: whoever reaches us may pose as it."""
+        stated = self._profiles[who]
+        if stated is not None:
+            return stated
+        has_password = self._stations[who].password is not None or self._access.credential(who) is not None
+        return 1 if has_password else 0
+
+    def assumed(self, request: Request | None, who: str) -> str | None:
+        """The subprotocol of a station that names none in its handshake, by the site file; one that names others is not it."""
+        named = request is None or any(line.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol"))
+        station = self._stations.get(who)
+        return None if named or station is None else station.assume_subprotocol
 
     def still_good(self, transport: Any, who: str) -> bool:
         """Whether the certificate that a connected station came in with has not been revoked since."""

@@ -33,6 +33,7 @@ def options_of(csms: Csms, upstreams: Mapping[str, Upstream], tags: Tags, *, sig
         meter_interval_s=csms.meter_interval_s,
         unwanted_samples=csms.unwanted_samples,
         signs=signs,
+        replay_boot=frozenset(name for name, up in upstreams.items() if up.replay_boot),
         quirks=read_quirks(Path(__file__).with_name("quirks.yaml")),
         stop_ignoring=csms.stop_ignoring,
     )

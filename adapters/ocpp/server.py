@@ -50,7 +50,8 @@ from cem.ports import Clock, Event, News, StationStore
 TICK_S = 0.25
 IDLE_TICKS = 4
 """A station that waits for nothing is looked at every so many ticks."""
-PING_STATIONS_S, PING_CLOUDS_S = 20, 30
+PING_STATIONS_S, PING_CLOUDS_S = 14, 30
+"""A dead station is cut off after one to two of these times: within the 30 s in which S1 must be seen."""
 CHALLENGE_S = 5.0
 LONGEST_ID = 48
 MOST_TOLD = 1000
@@ -197,7 +198,10 @@ class OcppServer:
         """For the API: stations, the waiting room, and whether the cloud is there."""
         return {
             "port": self.port,
-            "stations": [link.session.status() for link in self._links.values()],
+            "stations": [
+                link.session.status() | {"security_profile": self._door.profile(who)}
+                for who, link in self._links.items()
+            ],
             "waiting_room": self._room.status(),
             "carried": self._carrier.status(),
             "upstream": self._upstream_status(PRIMARY) if PRIMARY in self._upstreams else None,
@@ -335,10 +339,10 @@ class OcppServer:
 
     async def _serve(self, socket: StationConnection) -> None:
         who = identity(socket.request.path) if socket.request is not None else ""
-        subprotocol = socket.subprotocol
+        subprotocol = socket.subprotocol or self._door.assumed(socket.request, who)
         if subprotocol is None:
             if self._first("subprotocol", who):
-                text = f"{who} was refused: it speaks none of {', '.join(DIALECTS)}"
+                text = f"{who} was refused: it names none of {', '.join(DIALECTS)}; see assume_subprotocol in the site file"
                 self._emit("station_subprotocol", who, text)
             await socket.close(1002, "no common subprotocol")
             return

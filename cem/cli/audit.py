@@ -7,7 +7,8 @@ import typer
 
 from cem.cli.ask import AsJson, Count
 from cem.cli.site_option import DEFAULT_SITE, Site, storage_of
-from cem.store.audit import entries, verify
+from cem.store.audit import Verified, entries, verify
+from cem.store.files import is_unused
 
 EXIT_BROKEN = 1
 
@@ -15,7 +16,7 @@ EXIT_BROKEN = 1
 def audit_list(site: Site = DEFAULT_SITE, limit: Count = 30, json_output: AsJson = False) -> None:
     """Show events of security, latest first; the controller need not run."""
     _, directory = storage_of(site)
-    found = entries(directory / "ledger.db", limit)
+    found = [] if is_unused(directory) else entries(directory / "ledger.db", limit)
     if json_output:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -28,9 +29,12 @@ def audit_list(site: Site = DEFAULT_SITE, limit: Count = 30, json_output: AsJson
 def audit_verify(site: Site = DEFAULT_SITE, json_output: AsJson = False) -> None:
     """Check that no entry was changed, taken out or put in; exit 1 where one was."""
     _, directory = storage_of(site)
-    found = verify(directory / "ledger.db")
+    unused = is_unused(directory)
+    found = Verified(0, 0, "", None) if unused else verify(directory / "ledger.db")
     if json_output:
         print(json.dumps(asdict(found), indent=2))
+    elif unused:
+        print(f"there is nothing yet: no controller has run on {directory}")
     elif found.problem is not None:
         print(f"the audit is NOT whole: {found.problem}")
     else:

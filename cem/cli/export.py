@@ -11,6 +11,7 @@ import typer
 from cem.cli.site_option import DEFAULT_SITE, Site, storage_of
 from cem.errors import CemError
 from cem.store.details import Details, read_details
+from cem.store.files import is_unused
 from cem.store.rows import read_sessions
 from cem.store.sessions import Session
 
@@ -33,8 +34,13 @@ def sessions_export(
     if as_csv == as_json:
         raise CemError("say --csv or --json")
     loaded, directory = storage_of(site)
-    found = read_sessions(directory / "ledger.db", limit=ALL, only_open=False, evse_id=None)
-    details = read_details(directory / "ledger.db", found)
+    found: tuple[Session, ...] = ()
+    details: dict[str, Details] = {}
+    if is_unused(directory):
+        print(f"there is nothing yet: no controller has run on {directory}", file=sys.stderr)
+    else:
+        found = read_sessions(directory / "ledger.db", limit=ALL, only_open=False, evse_id=None)
+        details = read_details(directory / "ledger.db", found)
     clouds = bool(loaded.file.csms.upstreams)
     rows = [_row(session, details[session.session_id], clouds=clouds) for session in reversed(found)]
     if as_json:

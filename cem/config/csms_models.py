@@ -79,6 +79,11 @@ class Upstream(Section):
     allow: tuple[str, ...] = Field(
         default=(), max_length=100, description="Observer: OCPP actions that it may command all the same."
     )
+    replay_boot: bool = Field(
+        False,
+        description="Tell it each station's last BootNotification again whenever that station's connection to it is made "
+        "anew, for an upstream that serves nobody before. Left out: only a boot that it has not answered is told again.",
+    )
     ca: str | None = Field(None, description="CAs that its certificate is checked with, PEM; left out: the system's.")
     certificate: str | None = Field(None, description="Our client certificate towards it (security profile 3), PEM.")
     key: str | None = Field(None, description="The private key of certificate.")

@@ -194,6 +194,11 @@ class StationSection(Section):
         description="The upstream's charging profiles: kept_here, and the station gets the lower of both limits; or end_to_end, "
         "for one EVSE: they reach the station under a maximum of ours, which is a slower limit.",
     )
+    assume_subprotocol: Literal["ocpp1.6", "ocpp2.0.1", "ocpp2.1"] | None = Field(
+        None,
+        description="The version of OCPP it speaks, for a station whose websocket handshake names none. Left out: such a "
+        "station is refused, as the standard has it.",
+    )
     modbus: Wallbox | None = Field(None, description="Commanded by Modbus; left out: by OCPP, which it dials.")
     password: str | None = Field(None, description="OCPP security profile 1/2; give it by !secret or !env.")
     security_profile: Literal[0, 1, 2, 3] | None = Field(

@@ -13,15 +13,23 @@ from cem.csms.frames import BadFrame, Frame, Kind, call, error, parse
 from cem.csms.lane import Lane, Priority, Waiting
 from cem.csms.moment import Now
 from cem.csms.observers import Observers
+from cem.csms.options import Options
 from cem.csms.pace import Shared
 from cem.csms.parsing import member, words
 from cem.csms.picture import Picture
-from cem.csms.records import IdMap, JournalEntry, Noted
+from cem.csms.records import IdMap, JournalEntry, Noted, Registration
 from cem.csms.settings import Settings
 from cem.csms.uplink import Leg, State, Uplink
 from cem.csms.versions import dialect_of
 
 CALL_TIMEOUT_S = 30.0
+
+
+def legs_of(options: Options) -> list[Leg]:
+    """The CSMSs of a station: the one that decides, then those that observe."""
+    again = options.replay_boot
+    observers = (Leg(name, name, allow, name in again) for name, allow in options.observers.items())
+    return [Leg(options.primary_id, replays_boot=PRIMARY in again), *observers]
 
 
 class Clouds:
@@ -77,8 +85,29 @@ class Clouds:
         self.primary = self.legs[PRIMARY]
         self.observers = Observers([uplink for uplink in self.legs.values() if uplink.leg.observes])
 
-    def restore(self, entries: Sequence[JournalEntry], maps: Sequence[IdMap]) -> None:
+    def booted(self, frame: Frame) -> None:
+        """The station's latest boot."""
+        for uplink in self.legs.values():
+            uplink.booted(frame)
+
+    def came(self) -> None:
+        """The station is connected; it may boot yet."""
+        self.station_here = True
+        for uplink in self.legs.values():
+            uplink.settle(settled=False)
+
+    def settled(self) -> None:
+        """The station is accepted, with a boot or without."""
+        for uplink in self.legs.values():
+            uplink.settle(settled=True)
+
+    def restore(
+        self, entries: Sequence[JournalEntry], maps: Sequence[IdMap], registration: Registration | None = None
+    ) -> None:
         """Takes over what was on disk when we started: a start that is repeated is given the same id for ever."""
+        wanted = any(uplink.leg.replays_boot for uplink in self.legs.values())
+        if wanted and registration is not None and registration.boot:
+            self.booted(parse(call("boot", "BootNotification", registration.boot)))
         for item in maps:
             if item.start_key:
                 self._picture.transactions.remember_start(item.start_key, item.local_id)
@@ -172,7 +201,7 @@ class Clouds:
             self._up(leg.name, refused)
             return False
         self._customer(frame, dialect)
-        if commands.deferred(frame, dialect, lambda text: self._up(leg.name, text, durable=True)):
+        if commands.deferred(frame, dialect, uplink.ids, lambda text: self._up(leg.name, text, durable=True), now):
             return True
         answered = commands.answer(frame, dialect, uplink.ids, now)
         if answered is not None:

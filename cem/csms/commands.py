@@ -50,9 +50,13 @@ class Commands:
             payload["ongoingIndicator"] = named in self._picture.transactions.open
         return result(frame.message_id, payload), ()
 
-    def deferred(self, frame: Frame, dialect: Dialect, reply: Callable[[str], None]) -> bool:
+    def deferred(self, frame: Frame, dialect: Dialect, ids: Ids, reply: Callable[[str], None], now: Now) -> bool:
         """Takes over what is answered only after questions of ours to the station."""
-        if self._end_to_end is None or frame.action != "ClearChargingProfile":
+        if self._end_to_end is None:
+            return False
+        if frame.action == "SetChargingProfile":
+            return self._end_to_end.replaces(frame, dialect, ids, reply, now)
+        if frame.action != "ClearChargingProfile":
             return False
         self._end_to_end.clear(frame, dialect, reply)
         return True

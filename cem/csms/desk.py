@@ -216,7 +216,12 @@ class Desk:
 
     def _in_use(self, transaction_id: str) -> bool:
         """Whether the station may still speak of a transaction by this id."""
-        return transaction_id in self._picture.transactions.open or self._uplink.ids.knows(transaction_id)
+        transactions = self._picture.transactions
+        return (
+            transaction_id in transactions.open
+            or transaction_id in transactions.closed
+            or self._uplink.ids.knows(transaction_id)
+        )
 
     def _fresh_id(self) -> str:
         while self._in_use(fresh := str(self._next_transaction_id())):

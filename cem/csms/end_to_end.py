@@ -59,6 +59,25 @@ class EndToEnd:
             return False
         return self._smart.profiles.would_refuse(profile, dialect.rules) or True
 
+    def replaces(self, frame: Frame, dialect: Dialect, ids: Ids, reply: Callable[[str], None], now: Now) -> bool:
+        """Whether a profile that is kept here takes the id of one at the station, which is cleared there before it counts."""
+        profile = self.judge(frame, dialect, ids, now) is False and self._smart.read(frame.payload, dialect, ids, now)
+        if not isinstance(profile, Profile) or self._smart.profiles.would_refuse(profile, dialect.rules) is not None:
+            return False
+        if not self._smart.profiles.find(lambda old: old.profile_id == profile.profile_id and _goes_down(old)):
+            return False
+
+        def done(answer: Frame | None, _now: Now) -> None:
+            if answer is None or answer.kind is not Kind.RESULT:
+                reply(error(frame.message_id, "GenericError", "station is silent"))
+                return
+            for hold in self._keeper.holds.values():
+                hold.again()  # as after any other Clear
+            reply(result(frame.message_id, dialect.profile_status(self._smart.install(profile, dialect))))
+
+        self._ask(dialect.clear_profile(profile.profile_id), done)
+        return True
+
     def text(self, frame: Frame, dialect: Dialect, ids: Ids) -> str:
         """A profile for the station: as the cloud wrote it, but for a mapped transaction id (1.6)."""
         key = dialect.rules.set_key

@@ -14,6 +14,7 @@ class Options:
     Attributes:
         primary_id: Name of the upstream that decides, where there is one.
         observers: Further upstreams, with the commands that each may give.
+        replay_boot: Those upstreams (``PRIMARY`` for that one) that hear a station's last boot at each new connection.
         quirks: What is publicly known of models.
         stop_ignoring: A transaction that follows no limit in any words is ended.
         end_to_end: The primary's charging profiles reach this station (mode A), which has one EVSE.
@@ -33,5 +34,6 @@ class Options:
     end_to_end: bool = False
     unwanted_samples: str = "empty"
     signs: bool = False
+    replay_boot: frozenset[str] = frozenset()
     quirks: tuple[Quirk, ...] = ()
     stop_ignoring: bool = False

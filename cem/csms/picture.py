@@ -20,7 +20,7 @@ from cem.csms.parsing import words
 from cem.csms.records import Kept, OpenSession, SessionUpdate, SignedValue
 from cem.csms.reservations import Reservations
 from cem.csms.station_clock import TOLERATED_S, StationClock
-from cem.csms.transactions import ENDED, Transaction, Transactions
+from cem.csms.transactions import ENDED, LOST, LOST_S, Transaction, Transactions
 
 MOST_CONNECTORS = 20
 RECORD_S = 60.0
@@ -79,13 +79,31 @@ class Picture:
         self.faults = Faults(station_id, out)
         self.reservations = Reservations()
 
-    def restore(self, open_sessions: Sequence[OpenSession], ended: Any, now_s: float) -> None:
-        """Goes on with the transactions that were open when we stopped; ``ended`` as it was ``Kept``."""
+    def restore(self, open_sessions: Sequence[OpenSession], remembered: Callable[[str], Any], now_s: float) -> None:
+        """Goes on with the transactions that were open when we stopped; ``remembered`` gives what was ``Kept``."""
+        ended, lost = remembered(ENDED), remembered(LOST)
         self.transactions.ended.extend(filter(None, map(words, ended if isinstance(ended, list) else ())))
         numbers = {live.evse.evse_id: number for number, live in self.evses.items()}
         for session in sorted(open_sessions, key=lambda s: s.updated_utc):
             if session.station_id == self._station_id and session.evse_id in numbers:
                 self.transactions.restore(session, numbers[session.evse_id], now_s)
+        for one in lost if isinstance(lost, list) else ():
+            if isinstance(one, Mapping) and one.get("evse") in self.evses:
+                self.transactions.restore_lost(one, now_s)
+
+    def booted(self) -> None:
+        """The station started anew: what went on there may have ended with it (S18)."""
+        self.faults.booted()
+        for transaction in self.transactions.open.values():
+            transaction.rebooted = True
+
+    def tick(self, now: Now) -> None:
+        """What happens by time alone: a transaction whose end is never told is closed in our own record (S18)."""
+        self.reservations.tick(now)
+        if not self.transactions.open:
+            return
+        for one in [t for t in self.transactions.open.values() if t.lost and now.s - t.lost_s >= LOST_S]:
+            self._close(one, now)
 
     def stands(self, now: Now) -> None:
         """A site below always wants current: that is one transaction without an end, of which nobody is told."""
@@ -112,8 +130,10 @@ class Picture:
             live.current_a, live.measured_s = PerPhase.same(0.0), now.s
             live.needs, live.departure_s = None, None
             if transaction is not None:
-                # S18: only the station ends a transaction towards the cloud; for control nothing flows any more.
-                transaction.lost = True
+                self._lose(transaction, fact, now)
+            self._ended(fact.evse, now)
+        elif fact.status == "Preparing" and transaction is not None and transaction.rebooted:
+            self._lose(transaction, fact, now)  # 1.6: plugged in, and no transaction
             self._ended(fact.evse, now)
         elif changed and fact.status == "Charging" and transaction is not None:
             self._started(fact.evse)
@@ -186,7 +206,7 @@ class Picture:
     def transaction(self, fact: TransactionTold, now: Now) -> Transaction | None:
         """A transaction began, went on or ended; its id is known."""
         self.reservations.over(fact.reservation_id)
-        known = self.transactions.open.get(fact.transaction_id or "")
+        known = self._known(fact, now)
         number = fact.evse if known is None or fact.evse is not None else known.evse
         live = self.evses.get(number) if number is not None else None
         if live is None or fact.transaction_id is None:
@@ -199,17 +219,20 @@ class Picture:
             known = self._begin(live, fact, now)
         elif known.lost and fact.kind == "update" and not fact.offline:
             known.lost = False
+            self._keep_lost()
             self._started(known.evse)
+        known.rebooted = False
         if fact.at_utc is not None and not fact.offline:
             self._clock_moved(self.clock.message(fact.at_utc, now))
-        if fact.state is not None and fact.state != known.state:
+        if fact.state is not None and fact.state != known.state and not known.lost:
             known.state = fact.state
             live.status = fact.state
             if fact.state == "Charging" and not fact.offline:
                 self._started(known.evse)
             self._out.append(News())
-        reading = Reading() if fact.meter_values is None else self._told(live, fact, now)
+        reading = Reading() if fact.meter_values is None else self._told(live, known, fact, now)
         energy = fact.meter_wh if fact.meter_wh is not None else reading.energy_wh
+        first = known.meter_wh is None  # what the session's energy is counted from
         if energy is not None:
             known.meter_wh = energy
         if fact.token is not None and known.token is None:
@@ -223,27 +246,60 @@ class Picture:
             known.remote_start_id = fact.remote_start_id
             self._started(known.evse)
         if fact.kind == "stop":
-            self._finish(known, fact, now, fact.reason)
+            self._finish(known, fact, now)
         elif fact.kind == "start":
             self._record(known, "start", fact.at_utc or now.utc, now)
-        elif energy is not None and now.s - known.recorded_s >= RECORD_S:
+        elif energy is not None and (first or now.s - known.recorded_s >= RECORD_S):
             known.recorded_s = now.s
             self._record(known, "meter", fact.at_utc or reading.at_utc or now.utc, now)
         return known
+
+    def _known(self, fact: TransactionTold, now: Now) -> Transaction | None:
+        """The transaction that a message is of; one that was closed without its station's word is open again by it."""
+        local_id = fact.transaction_id or ""
+        closed = self.transactions.closed.get(local_id)
+        if closed is None:
+            return self.transactions.open.get(local_id)
+        if fact.kind == "stop" or (fact.kind == "update" and not fact.offline):
+            self.transactions.take_up(closed)
+            self._record(closed, "resume", fact.at_utc or now.utc, now)
+        return closed
+
+    def _lose(self, transaction: Transaction, fact: StatusTold, now: Now) -> None:
+        """S18: only the station ends a transaction towards the cloud; for control nothing flows any more."""
+        transaction.lost, transaction.lost_s, transaction.lost_utc = True, now.s, fact.at_utc or now.utc
+        self._keep_lost()
+
+    def _close(self, transaction: Transaction, now: Now) -> None:
+        """Closes our own record of what its station does not go on with."""
+        self.transactions.close(transaction)
+        self._record(transaction, "stop", transaction.lost_utc or now.utc, now, "Lost")
+        self._keep_lost()
+        text = (
+            f"{self._station_id} never told of the end of transaction {transaction.local_id}; its record here is closed "
+            "as lost, until the station says otherwise"
+        )
+        self._out.append(Emit("transaction_lost", text, {"evse": self.evses[transaction.evse].evse.evse_id}))
+        self._out.append(News())
+
+    def _keep_lost(self) -> None:
+        kept = orjson.dumps(self.transactions.lost()).decode()
+        self._out.append(Persist((Kept(self._station_id, LOST, kept),)))
 
     def _keep_signed(self, transaction: Transaction, signed: Sequence[SignedSample], *, final: bool) -> None:
         kept = (SignedValue(transaction.session_id, at, orjson.dumps(s).decode(), final=final) for at, s in signed)
         self._out.append(Persist(tuple(kept)))
 
-    def _told(self, live: EvseLive, fact: TransactionTold, now: Now) -> Reading:
-        if fact.offline:  # values of yesterday say nothing of now
+    def _told(self, live: EvseLive, transaction: Transaction, fact: TransactionTold, now: Now) -> Reading:
+        if fact.offline or transaction.lost:  # values of yesterday say nothing of now
             return read(fact.meter_values, live.evse.phases, self._nominal_v)
         return self._measured(live, fact.meter_values, now)
 
     def _begin(self, live: EvseLive, fact: TransactionTold, now: Now) -> Transaction:
         number = live.evse.number
         for old in [t for t in self.transactions.open.values() if t.evse == number]:
-            self._finish(old, fact, now, "Lost")
+            old.lost, old.lost_utc = True, old.lost_utc or fact.at_utc or now.utc  # another one takes its place
+            self._close(old, now)
         started = fact.at_utc or now.utc
         local_id = fact.transaction_id or ""
         session_id = f"{self._station_id}:{local_id}:{ocpp_time(started)}"
@@ -261,14 +317,13 @@ class Picture:
         self._out.append(News())
         return begun
 
-    def _finish(self, transaction: Transaction, fact: TransactionTold, now: Now, reason: str | None) -> None:
-        if fact.kind == "stop":
-            self.transactions.end(transaction.local_id)
-            ended = orjson.dumps(list(self.transactions.ended)).decode()
-            self._out.append(Persist((Kept(self._station_id, ENDED, ended),)))
-        else:  # another one takes its place; should it go on after all, it is recorded from there
-            self.transactions.open.pop(transaction.local_id, None)
-        self._record(transaction, "stop", fact.at_utc or now.utc, now, reason)
+    def _finish(self, transaction: Transaction, fact: TransactionTold, now: Now) -> None:
+        self.transactions.end(transaction.local_id)
+        ended = orjson.dumps(list(self.transactions.ended)).decode()
+        self._out.append(Persist((Kept(self._station_id, ENDED, ended),)))
+        if transaction.lost:
+            self._keep_lost()
+        self._record(transaction, "stop", fact.at_utc or now.utc, now, fact.reason)
         live = self.evses[transaction.evse]
         if self.transactions.at(transaction.evse) is None:
             live.current_a, live.measured_s = None, None

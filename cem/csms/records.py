@@ -46,7 +46,7 @@ class SessionUpdate:
         session_id: Ours, unique for ever.
         station_id: Where.
         evse_id: Where.
-        kind: ``start``, ``meter`` or ``stop``.
+        kind: ``start``, ``meter``, ``stop``, or ``resume`` where it goes on after all after a stop.
         at_utc: The station's own time of the event.
         transaction_id: The id the station uses.
         meter_wh: The energy register at that moment, if it was told.

@@ -9,7 +9,7 @@ from cem.core.state import EvseState
 from cem.csms.actions import PRIMARY, Action, CloseStation, Emit, News, SendDown, SendUp, one_write
 from cem.csms.authorization import NAME as LOCAL_LIST
 from cem.csms.authorization import Authorization, token_hash
-from cem.csms.clouds import Clouds
+from cem.csms.clouds import Clouds, legs_of
 from cem.csms.commands import Commands
 from cem.csms.desk import Desk
 from cem.csms.dialect import Ask, Dialect
@@ -32,8 +32,6 @@ from cem.csms.settings import NAME as SETTINGS
 from cem.csms.settings import Settings
 from cem.csms.smart_charging import NAME as PROFILES
 from cem.csms.smart_charging import SmartCharging
-from cem.csms.transactions import ENDED
-from cem.csms.uplink import Leg
 from cem.csms.versions import DIALECTS, dialect_of
 from cem.csms.waiting import describe, identity
 
@@ -83,7 +81,6 @@ class StationSession:
             self._down, self.picture, self._out, new_id, self._proven, options.quirks,
             end_to_end=options.end_to_end, may_stop=options.stop_ignoring,
         )  # fmt: skip
-        legs = [Leg(options.primary_id), *(Leg(name, name, allow) for name, allow in options.observers.items())]
         shared = shared or Shared()
         self._settings = Settings(
             station_id, options.meter_interval_s, self._out, drop=options.unwanted_samples == "drop"
@@ -104,7 +101,7 @@ class StationSession:
         )  # fmt: skip
         policy = Filter(station_id, options.allowed_hosts, self._settings, self._out)
         self.clouds = Clouds(
-            station_id, legs, options.on_rejected, self.picture, self._down, self._out, new_id, shared,
+            station_id, legs_of(options), options.on_rejected, self.picture, self._down, self._out, new_id, shared,
             policy, self._authorization, self._settings,
         )  # fmt: skip
         self._desk = Desk(
@@ -133,8 +130,8 @@ class StationSession:
         self._desk.registration = registration
         self.keeper.study.restore(remembered(PERSONALITY))
         self.keeper.restore(grants, safe_default=registration is not None and registration.safe_default, now=now)
-        self.picture.restore(open_sessions, remembered(ENDED), now.s)
-        self.clouds.restore(journal, id_maps)
+        self.picture.restore(open_sessions, remembered, now.s)
+        self.clouds.restore(journal, id_maps, registration)
         self._settings.restore(remembered(SETTINGS))
         self._authorization.restore(remembered(LOCAL_LIST))
         if registration is not None and self._options.upstream:
@@ -149,7 +146,7 @@ class StationSession:
         self._dialect = self.clouds.dialect = DIALECTS[subprotocol]()
         self._opened_s, self._accepted, self._booting = now.s, False, False
         self._garbage.connected()
-        self.clouds.station_here = True
+        self.clouds.came()
         self.picture.clock.disconnected()
         self.keeper.connected(now)
         if self._options.upstream:
@@ -211,7 +208,8 @@ class StationSession:
                 fact = dialect.read(frame.action, frame.payload)
                 if isinstance(fact, Booted):
                     self._accepted, self._booting = False, True
-                    self.picture.faults.booted()
+                    self.picture.booted()
+                    self.clouds.booted(frame)
                 elif not self._accepted and not self._booting:
                     self._accept(dialect, now, booted=False)
                 if isinstance(fact, ScheduleChosen):
@@ -224,6 +222,7 @@ class StationSession:
                 waiting = self._down.answered(frame.message_id)
                 if waiting is not None:
                     waiting.done(frame, now)
+                    self._unfollowed |= self._options.end_to_end  # it may have been about the cloud's own profiles
                 self._stirred = True
             case Kind.SEND | Kind.RESULT_ERROR:
                 for uplink in self.clouds.legs.values():
@@ -266,6 +265,7 @@ class StationSession:
         if self._opened_s is None:
             return  # it left before its boot was answered
         self._accepted, self._booting, self._stirred = True, False, True
+        self.clouds.settled()
         self.picture.stands(now)
         boot = self._desk.registration.boot if self._desk.registration is not None else {}
         self.keeper.accepted(dialect, identity(boot), now)
@@ -289,7 +289,7 @@ class StationSession:
             for waiting in self._down.overdue(now.s):
                 waiting.done(None, now)
         self.clouds.tick(now)
-        self.picture.reservations.tick(now)
+        self.picture.tick(now)
         dialect = self._dialect
         waited_s = 0.0 if self._opened_s is None else now.s - self._opened_s
         if dialect is not None and not self._accepted and not self._booting and waited_s >= BOOT_GRACE_S:

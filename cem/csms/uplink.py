@@ -41,12 +41,14 @@ class Leg:
     Attributes:
         upstream_id: As in the site file, under which the ledger keeps what it has to hear.
         name: What actions call it; ``PRIMARY`` for the one that decides.
+        replays_boot: It hears the station's last boot at each new connection.
         allowed: An observer's commands that reach the station; the primary's all do.
     """
 
     upstream_id: str
     name: str = PRIMARY
     allowed: frozenset[str] = frozenset()
+    replays_boot: bool = False
 
     @property
     def observes(self) -> bool:
@@ -95,6 +97,8 @@ class Uplink:
         self._latest: dict[object, Frame] = {}
         self._untold: set[object] = set()
         self._boot: Frame | None = None
+        self._last_boot: Frame | None = None
+        self._booting = self._settled = self._boot_due = False
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
@@ -135,6 +139,8 @@ class Uplink:
         """The CSMS is there: it hears of a boot it never answered and of the latest statuses, then of the rest."""
         self.state = State.UP
         if self.usable:
+            self._boot_due = self.leg.replays_boot and self._boot is None and not self._booting
+            self._replay_boot()
             if self._boot is not None:
                 self._again(self._boot, Priority.LIMIT, self._boot_answered)
             for key in sorted(self._untold, key=str):
@@ -198,6 +204,21 @@ class Uplink:
     def remember_boot(self, frame: Frame | None) -> None:
         """A boot that this CSMS has not answered; ``None`` once it has answered one."""
         self._boot = frame
+
+    def booted(self, frame: Frame) -> None:
+        """The station boots: this CSMS hears of it, and is told the same again where it wants to be."""
+        self._last_boot = frame if self.leg.replays_boot else None
+        self._booting, self._boot_due = True, False
+
+    def settle(self, *, settled: bool) -> None:
+        """Whether the station is accepted, with a boot or without; one that has just come may still boot itself."""
+        self._settled, self._booting = settled, False
+        self._replay_boot()
+
+    def _replay_boot(self) -> None:
+        if self._boot_due and self._settled and self._last_boot is not None and self.state is State.UP:
+            self._boot_due = False
+            self._again(self._last_boot, Priority.LIMIT, self._boot_answered)
 
     def hold_back(self, frame: Frame, kind: str, local_id: str, version: str, now: Now, *, sent: bool) -> None:
         """Journals a message that the station has been, or will be, told is taken.

@@ -81,6 +81,10 @@ def count_energy(connection: sqlite3.Connection, before: Session | None, after: 
 
 def keep_times(connection: sqlite3.Connection, update: SessionUpdate) -> None:
     """Keeps when we heard of a start or an end by our own clock, and by how much a clock was off (S17, L8)."""
+    if update.kind == "resume":
+        connection.execute(
+            "UPDATE session_clock SET stopped_here_utc = NULL WHERE session_id = ?", (update.session_id,)
+        )
     if update.kind not in {"start", "stop"} or update.here_utc is None:
         return
     here = update.here_utc.isoformat()

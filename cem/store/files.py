@@ -61,6 +61,11 @@ def take_lock(directory: Path) -> int | None:
     return descriptor
 
 
+def is_unused(directory: Path) -> bool:
+    """Whether no controller has ever run on this directory; where only the ledger is gone, something is wrong."""
+    return not any(next(directory.glob(f"{name}*"), None) for name in ("ledger", "history"))
+
+
 def is_locked(directory: Path) -> bool:
     """Whether a controller runs on this directory."""
     try:

@@ -79,6 +79,8 @@ def fold(session: Session | None, update: SessionUpdate) -> Session:
     )
     if update.kind == "start" and session.started_utc is None:
         return replace(session, started_utc=update.at_utc)
+    if update.kind == "resume":
+        return replace(session, open=True, stopped_utc=None, reason=None)
     if update.kind == "stop" and session.open:
         return replace(session, open=False, stopped_utc=update.at_utc, reason=update.reason)
     return session

@@ -277,6 +277,8 @@ def _value(name: str, value: Any) -> str:
             return MISSING
         case bool():
             return f'<span class="badge {"good" if value else "off"}">{"yes" if value else "no"}</span>'
+        case 0 if name == "security_profile":
+            return '<span class="badge bad">0, nothing asked</span>'
         case int() | float() if name.endswith("_a"):
             return amps(value)
         case int() | float() if name.endswith("_w"):

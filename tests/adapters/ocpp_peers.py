@@ -79,12 +79,16 @@ async def local_csms(
     directory=None,
     upstream_tls=None,
     clock=None,
+    keys=None,
     **csms,
 ) -> AsyncIterator[Local]:
     store = store if store is not None else MemoryStore()
     events, news = [], []
     sections = [
-        StationSection(id=s, zone="z", breaker_a=40, fallback_a=6, password=(passwords or {}).get(s)) for s in stations
+        StationSection(
+            id=s, zone="z", breaker_a=40, fallback_a=6, password=(passwords or {}).get(s), **(keys or {}).get(s, {})
+        )
+        for s in stations
     ]
     evses = tuple(Evse(evse_id=f"{s}/1", station_id=s, zone_id="z", number=1, max_a=32, fallback_a=6) for s in stations)
     site = Site("test", 230.0, 3, (Zone("z", None, Protection(63)),), evses)

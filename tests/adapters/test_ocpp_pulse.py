@@ -34,6 +34,32 @@ async def test_a_station_that_reads_nothing_is_cut_off_and_one_that_is_only_quie
         assert await quiet.boot() == "Accepted"
 
 
+DETECT_S = 30.0
+"""S1: within this time a station that is gone counts as offline."""
+
+
+async def test_s1_a_dead_station_is_offline_within_thirty_seconds():
+    """At the worst moment, right after it answered a ping, and with the times of the product."""
+    async with local_csms() as local, station(Station16, local.address, ping_interval=None) as dead:
+        await dead.boot()
+        pings, take = asyncio.Event(), dead.ws.protocol.recv_frame
+
+        def seen(frame):
+            take(frame)
+            if frame.opcode == 9:  # answered by now
+                pings.set()
+
+        dead.ws.protocol.recv_frame = seen
+        async with asyncio.timeout(DETECT_S):
+            await pings.wait()
+        dead.ws.transport.pause_reading()
+        began_s = asyncio.get_running_loop().time()
+        await until(lambda: not local.server.status()["stations"][0]["online"], DETECT_S)
+        assert asyncio.get_running_loop().time() - began_s < DETECT_S
+        dead.ws.transport.resume_reading()
+        await dead.ws.wait_closed()
+
+
 async def test_a_station_that_speaks_but_answers_no_ping_stays(quick):
     async with local_csms() as local, station(Station16, local.address) as peer:
         await peer.boot()

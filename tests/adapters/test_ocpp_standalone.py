@@ -117,6 +117,36 @@ async def test_s15_wrong_subprotocol_completes_the_handshake_and_closes():
         assert local.codes() == ["station_subprotocol"]  # told once
 
 
+@pytest.mark.parametrize(("kind", "version"), [(Station16, "1.6"), (Station201, "2.0.1"), (Station21, "2.1")])
+async def test_a_station_that_names_no_subprotocol_is_served_in_the_version_that_the_site_file_says(kind, version):
+    keys = {"S1": {"assume_subprotocol": f"ocpp{version}"}}
+    async with local_csms(("S1", "S2"), keys=keys) as local:
+        ws = await connect(f"{local.address}/S1", proxy=None)
+        assert ws.subprotocol is None
+        peer = kind("S1", ws)
+        task = asyncio.create_task(peer.start_reading())
+        assert await peer.boot() == "Accepted"
+        [one, _] = local.server.status()["stations"]
+        assert (one["online"], one["ocpp_version"]) == (True, version)
+        await ws.close()
+        await asyncio.gather(task, return_exceptions=True)
+        for who, named in (("S1", ["ocpp1.5"]), ("S2", None)):  # names another; has no such key
+            ws = await connect(f"{local.address}/{who}", subprotocols=named, proxy=None)
+            with pytest.raises(ConnectionClosed) as closed:
+                await ws.recv()
+            assert closed.value.rcvd.code == 1002
+        assert local.codes().count("station_subprotocol") == 2
+
+
+@pytest.mark.parametrize(("stated", "by_default"), [(None, 0), (0, 0), (1, 1)])
+async def test_the_security_profile_that_is_demanded_is_told_of_each_station(stated, by_default):
+    keys = {"S2": {"security_profile": 3}}
+    passwords = {"S1": "secret-secret-16"}
+    async with local_csms(("S1", "S2", "S3"), keys=keys, passwords=passwords, security_profile=stated) as local:
+        told = {s["id"]: s["security_profile"] for s in local.server.status()["stations"]}
+        assert told == {"S1": 1 if stated is None else stated, "S2": 3, "S3": by_default}
+
+
 async def test_the_stations_order_of_subprotocols_decides():
     async with local_csms() as local:
         wanted = ["ocpp9", "ocpp2.0.1", "ocpp1.6"]

@@ -209,3 +209,28 @@ async def test_c2_the_real_ledger_brings_an_outage_through_a_restart(tmp_path):
             await until(lambda: local.server.status()["upstream"]["uplinks"] == 0)
     finally:
         store.close()
+
+
+async def test_an_upstream_that_wants_a_boot_at_each_connection_gets_it_over_sockets():
+    boots, connections = [], []
+
+    async def talk(ws):
+        connections.append(ws)
+        async for text in ws:
+            message = json.loads(text)
+            if message[0] == 2:
+                boots.extend([message[3]] * (message[2] == "BootNotification"))
+                await ws.send(json.dumps([3, message[1], answer_of_cloud(message)]))
+
+    async with serve(talk, "127.0.0.1", 0, subprotocols=["ocpp1.6"]) as cloud:
+        address = f"ws://127.0.0.1:{cloud.sockets[0].getsockname()[1]}"
+        async with (
+            local_csms(upstream=address, upstream_tls={"replay_boot": True}) as local,
+            plain(local.address) as peer,
+        ):
+            boot = {"chargePointVendor": "V", "chargePointModel": "M"}
+            await peer.ask("BootNotification", boot, 8)
+            await until(lambda: boots == [boot])
+            await connections[0].close()
+            await until(lambda: boots == [boot] * 2, 20)
+            assert len(connections) == 2

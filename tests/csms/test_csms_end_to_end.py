@@ -103,6 +103,39 @@ def test_a_clear_goes_down_by_the_clouds_own_ids_only(rig):
     assert rig.calls_down("ClearChargingProfile") == []
 
 
+def test_a_maximum_that_takes_the_id_of_a_profile_at_the_station_has_that_cleared_there(rig):
+    """It is kept here, so the station alone would go on with what the cloud has replaced."""
+    rig.set_limit(16.0)
+    start_up(rig)
+    rig.obey()
+    rig.cloud(2, "low", "SetChargingProfile", profile(rig.version, 12.0, number=3))
+    rig.obey()
+    maximum = profile(rig.version, 9.0, number=3, purpose=MAX[rig.version], evse=0, stack=5)
+    rig.cloud(2, "max", "SetChargingProfile", maximum)
+    [clear_it] = rig.calls_down("ClearChargingProfile")
+    assert clear_it[3] == ({"id": 3} if rig.version == "1.6" else {"chargingProfileId": 3})
+    assert [m for m in rig.up if m[1] == "max"] == []  # not before the station has answered
+    rig.reply(clear_it, {"status": "Accepted"})
+    assert [m for m in rig.up if m[1] == "max"] == [[3, "max", {"status": "Accepted"}]]
+    assert rig.limits(rig.calls_down("SetChargingProfile"))[-1][1:] == (MAX[rig.version], 9.0)
+    rig.obey()
+    again = profile(rig.version, 8.0, number=3, purpose=MAX[rig.version], evse=0, stack=5)
+    assert ask(rig, "SetChargingProfile", again) == {"status": "Accepted"}  # kept here already: nothing to clear
+    assert rig.calls_down("ClearChargingProfile") == []
+
+
+def test_a_maximum_is_not_taken_where_the_station_does_not_say_that_the_one_of_the_same_id_is_gone(rig):
+    start_up(rig)
+    rig.obey()
+    rig.cloud(2, "low", "SetChargingProfile", profile(rig.version, 6.0, number=3))
+    rig.obey()
+    rig.cloud(2, "max", "SetChargingProfile", profile(rig.version, 9.0, number=3, purpose=MAX[rig.version], evse=0))
+    rig.pass_time(40)
+    [answer] = [m for m in rig.up if m[1] == "max"]
+    assert answer[:3] == [4, "max", "GenericError"]
+    assert rig.state().cloud_limit_a == 6.0
+
+
 def test_what_could_take_the_place_of_ours_is_refused(rig):
     told = ask(rig, "SetChargingProfile", profile(rig.version, 32.0, number=900_000_001))
     assert told["status"] == "Rejected"

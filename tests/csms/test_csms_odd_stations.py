@@ -7,6 +7,7 @@ messages it took.
 
 import re
 from dataclasses import replace
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -34,6 +35,9 @@ stations:
 KNOWN_WIRING = (0, 1, 2)
 LAG_S = 15.0
 """From a step outside to all cars having followed: report, cycle, send, the slowest car."""
+
+MOST_TURNS, STEP_A = 2, 0.05
+"""S6: how often a setpoint may change its direction after one step, and what counts as a change."""
 
 
 def joined(personality, version):
@@ -122,6 +126,36 @@ def test_l16_what_rises_after_we_died_is_borne_until_the_last_limits_end_and_che
     tripped_s = [at_s - died_plant_s for at_s in site.judge.tripped.values()]
     assert tripped_s, "a load that no limit leaves room for"
     assert min(tripped_s) >= told_s - 1
+
+
+def turns(series):
+    """How often a setpoint changes its direction."""
+    steps = [after - before for before, after in pairwise(series) if abs(after - before) > STEP_A]
+    return sum((before > 0) != (after > 0) for before, after in pairwise(steps))
+
+
+@pytest.mark.parametrize(("slow_s", "version"), [(5.0, "1.6"), (10.0, "1.6"), (10.0, "2.0.1")])
+@pytest.mark.parametrize("load_a", [12.0, 22.0])
+def test_s6_a_slow_station_does_not_swing_after_one_step(slow_s, version, load_a):
+    """A load comes and stays, then it is gone: each time its setpoint may turn twice, and stands still in the end.
+
+    One that takes twenty seconds is what S4 calls deaf until it has followed: it is paused once, see the test of each.
+    """
+    site = joined(Personality(slow_s=slow_s), version)
+    site.run(180)
+    hold = site.sessions[ODD].keeper.holds[1]
+    for step in ("comes", "goes"):
+        if step == "comes":
+            site.plant.add_load("main", PerPhase.same(230 * load_a), 240)
+        series = [hold.setpoint_a]
+        for _ in range(240):
+            site.run(1)
+            series.append(hold.setpoint_a)
+        print(f"\nload of {load_a:g} A {step} ({version}, {slow_s:g} s): {[round(a, 1) for a, _ in groupby(series)]}")
+        assert (series[-1] < series[0]) == (step == "comes"), "it had to be cut, and to have it back"
+        assert turns(series) <= MOST_TURNS
+        assert turns(series[120:]) == 0
+    assert site.judge.tripped == {}
 
 
 def test_a_station_that_takes_only_watts_keeps_all_that_its_car_wants():

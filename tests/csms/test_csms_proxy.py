@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cem.csms.actions import CloseStation, CloseUpstream, OpenUpstream
+from cem.csms.actions import PRIMARY, CloseStation, CloseUpstream, OpenUpstream
 from tests.csms.rig import Rig, boot_payload
 
 VERSIONS = ["1.6", "2.0.1", "2.1"]
@@ -381,6 +381,73 @@ def test_c3_a_boot_while_the_cloud_is_away_is_accepted_and_told_later(rig):
     rig.up.clear()
     rig.cloud_opened()
     assert [m for m in rig.up if m[2] == "BootNotification"] == []
+
+
+def boots_up(rig, who=None):
+    """Boots that the CSMS was sent, answered at once."""
+    heard = rig.up if who is None else rig.seen.get(who, [])
+    boots = [m for m in heard if m[0] == 2 and m[2] == "BootNotification"]
+    for message in boots:
+        if message[1] not in rig.answered:
+            rig.answered.add(message[1])
+            answer = {"status": "Accepted", "currentTime": "2026-11-22T10:00:00Z", "interval": 300}
+            rig.cloud(3, message[1], answer, **({} if who is None else {"who": who}))
+    return [m[3] for m in boots]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_cloud_that_wants_a_boot_at_each_connection_gets_the_stations_last_one(version):
+    rig = joined(Rig(version, upstream=True, options={"replay_boot": frozenset({PRIMARY})}))
+    said = boot_payload(version)
+    assert boots_up(rig) == []  # the live one is not told twice (``joined`` has taken it out)
+    for count in (1, 2):
+        rig.cloud_closed()
+        rig.pass_time(30)
+        rig.cloud_opened()
+        assert boots_up(rig) == [said] * count
+    rig.pass_time(60)
+    before = len(rig.down)
+    assert boots_up(rig) == [said] * 2
+    assert not [m for m in rig.down[before:] if m[0] in {3, 4}]  # the answer is ours, the station hears nothing of it
+    rig.close()
+    rig.open()  # it comes back without a boot: told once it is clear that it will not boot itself
+    rig.cloud_opened()
+    assert boots_up(rig) == [said] * 2
+    rig.pass_time(4)
+    assert boots_up(rig) == [said] * 3
+    after = rig.again()  # from disk
+    after.open()
+    after.cloud_opened()
+    after.pass_time(4)
+    assert boots_up(after) == [said]
+
+
+@pytest.mark.parametrize("opened_first", [True, False])
+def test_a_boot_of_the_station_itself_is_not_told_again_on_the_same_connection(opened_first):
+    rig = joined(Rig("1.6", upstream=True, options={"replay_boot": frozenset({PRIMARY})}))
+    rig.close()
+    rig.open()
+    if opened_first:
+        rig.cloud_opened()
+    rig.text(json.dumps([2, "again", "BootNotification", boot_payload("1.6")]))
+    if not opened_first:
+        rig.cloud_opened()
+    rig.pass_time(1)
+    assert boots_up(rig) == [boot_payload("1.6")]
+    rig.pass_time(30)
+    assert boots_up(rig) == [boot_payload("1.6")]
+
+
+def test_an_observer_that_wants_a_boot_at_each_connection_gets_it_and_the_primary_does_not():
+    options = {"observers": {"refund": frozenset()}, "replay_boot": frozenset({"refund"})}
+    rig = joined(Rig("2.0.1", upstream=True, options=options))
+    rig.cloud_opened("refund")
+    assert boots_up(rig, "refund") == [boot_payload("2.0.1")]  # not answered before
+    for who in (PRIMARY, "refund"):
+        rig.cloud_closed(who)
+        rig.cloud_opened(who)
+    assert boots_up(rig, "refund") == [boot_payload("2.0.1")] * 2
+    assert boots_up(rig) == []
 
 
 def test_c3_a_boot_that_the_cloud_answered_is_not_replayed(rig):

@@ -42,3 +42,13 @@ def test_two_masters_over_10000_steps(version, dynamic):
     for _ in range(10_000):
         match.step()
     print(f"{version}: 10,000 steps, {match.checks} checks, {match.station.updates} dynamic values")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("version", VERSIONS)
+def test_two_masters_end_to_end_over_10000_steps(version):
+    match = Match(version, random.Random(f"long, end to end {version}"), end_to_end=True)
+    for _ in range(10_000):
+        match.step()
+    assert match.checks > 20_000
+    print(f"{version}, end to end: 10,000 steps, {match.checks} checks")

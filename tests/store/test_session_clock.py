@@ -90,3 +90,20 @@ async def test_l8_a_session_during_which_our_clock_was_set_is_flagged(by, tmp_pa
     assert session.stopped_utc - session.started_utc == timedelta(seconds=60)
     assert f"this controller's clock was set by {by.total_seconds():+.0f} s meanwhile" in details.clock
     assert details.started_here_utc == (START_UTC + timedelta(seconds=100)).isoformat()
+
+
+async def test_s18_a_session_that_went_on_after_its_record_was_closed_has_its_own_end(tmp_path):
+    steps = [
+        ("start", 0, 1000.0, None), ("stop", 60, 1500.0, "Lost"), ("resume", 600, None, None), ("meter", 600, 3000.0, None),
+        ("stop", 900, 4000.0, "Local"),
+    ]  # fmt: skip
+    store = Store(tmp_path)
+    for count, (kind, after_s, wh, reason) in enumerate(steps, 1):
+        at = START_UTC + timedelta(seconds=after_s)
+        await store.commit([SessionUpdate("one", "S1", "S1/1", kind, at, "tx", wh, reason=reason, here_utc=at)])
+        assert len(store.open_sessions()) == (count in {1, 3, 4})
+        [session] = store.sessions()
+        details = read_details(tmp_path / "ledger.db", [session])["one"]
+        assert details.stopped_here_utc == (None if count in {1, 3, 4} else at.isoformat())
+    assert (session.reason, session.energy_wh, session.stopped_utc) == ("Local", 3000.0, at)
+    store.close()

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -18,6 +19,7 @@ import pytest
 from cem.errors import CemError
 from cem.ports import Event, Grant, Registration, SessionUpdate
 from cem.store import MinuteRollups, Store
+from cem.store.ledger import Ledger
 
 T0 = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
@@ -138,6 +140,72 @@ def test_l4_every_acknowledged_record_survives_sigkill(tmp_path):
     assert len(acknowledged) > 60
     assert acknowledged <= {s.session_id for s in sessions}
     assert store.problems() == ()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_l4_the_ledger_syncs_at_every_commit_also_after_it_was_begun_anew(tmp_path, damaged):
+    """What a kill cannot show and a power cut would: the very connection that writes acknowledged records."""
+    store = Store(tmp_path / "var")
+    await store.commit([update("start", 1.0)])
+    store.close()
+    if damaged:
+        (tmp_path / "var" / "ledger.db").write_bytes(b"nonsense" * 1000)
+    ledger = Ledger(tmp_path / "var" / "ledger.db")
+    assert bool(ledger.quarantined) == damaged
+    assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert ledger._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    ledger.close()
+
+
+ONE_COMMIT = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from cem.ports import SessionUpdate
+from cem.store import Store
+
+async def main():
+    store = Store(Path(sys.argv[1]))
+    for n in range(3):
+        await store.commit([SessionUpdate(f"s{n}", "CS", "CS/1", "start", datetime.now(UTC), "1", 1.0)])
+        os.write(1, b"acknowledged")
+
+asyncio.run(main())
+"""
+
+
+def test_l4_a_record_is_synced_before_it_is_acknowledged(tmp_path):
+    """By the system calls themselves, where they can be watched."""
+    trace, directory = tmp_path / "trace", tmp_path / "var"
+    watched = [
+        "strace",
+        "-f",
+        "-y",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=write,pwrite64,fsync,fdatasync",
+        "-e",
+        "signal=none",
+    ]
+    try:
+        subprocess.run([*watched, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("system calls cannot be watched here")
+    subprocess.run([*watched, sys.executable, "-c", ONE_COMMIT, str(directory)], check=True, capture_output=True)
+    unsynced, written, acknowledged = False, 0, 0
+    for line in trace.read_text().splitlines():
+        if re.search(r"write(64)?\(\d+<[^>]*/ledger\.db-wal>", line):
+            unsynced, written = True, written + 1
+        elif re.search(r"(fsync|fdatasync)\(\d+<[^>]*/ledger\.db-wal>\) += 0", line) or re.search(
+            r"f(data)?sync resumed>\) += 0", line
+        ):
+            unsynced = False
+        elif "acknowledged" in line:
+            acknowledged += 1
+            assert not unsynced
+            assert written >= acknowledged  # each has data of its own
+    assert acknowledged == 3
 
 
 async def test_transaction_ids_never_repeat_even_after_a_kill(tmp_path):

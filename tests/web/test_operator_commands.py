@@ -43,6 +43,24 @@ def site(tmp_path):
     return SimpleNamespace(path=path, run=run, directory=tmp_path / "var")
 
 
+def test_on_a_new_site_there_is_nothing_yet_and_that_is_no_error(site):
+    for made in (False, True):  # what commands leave there before the first run changes nothing
+        assert json.loads(site.run("audit", "list", "--json")) == []
+        assert "nothing has happened yet" in site.run("audit", "list")
+        assert "there is nothing yet" in site.run("audit", "verify")
+        assert json.loads(site.run("audit", "verify", "--json"))["entries"] == 0
+        for form, printed in (("--json", "[]\n"), ("--csv", 1)):
+            told = CliRunner().invoke(make_app(("sessions",)), ["sessions", "export", form, "--site", str(site.path)])
+            assert told.exit_code == 0
+            assert told.stdout == printed or (printed == 1 and told.stdout.count("\n") == 1)  # the line of names
+            assert "there is nothing yet" in told.stderr
+        if not made:
+            site.run("pki", "init")
+    Store(site.directory).close()
+    (site.directory / "ledger.db").unlink()  # a ledger that is gone is no new site
+    assert "cannot be read" in site.run("audit", "verify", code=1)
+
+
 def test_a_ca_is_made_once_and_its_files_are_private(site):
     site.run("pki", "list", code=1)
     root = json.loads(site.run("pki", "init", "--json"))["certificate"]

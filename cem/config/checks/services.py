@@ -53,6 +53,25 @@ def one_upstream_decides(draft: Draft) -> Iterator[Finding]:
             yield Finding(
                 ("csms", "upstreams", i, "allow"), "'allow' is for observers; the primary may command anything"
             )
+        if upstream.replay_boot and upstream.role == "site":
+            yield Finding(
+                ("csms", "upstreams", i, "replay_boot"),
+                f"upstream '{upstream.id}' hears of no station (role: site), so there is no boot to tell: leave it out",
+            )
+
+
+def versions_are_assumed_of_ocpp_stations(draft: Draft) -> Iterator[Finding]:
+    for i, station in draft.stations:
+        if station.assume_subprotocol is None:
+            continue
+        why = "is commanded by Modbus" if station.modbus is not None else ""
+        if station.kind == "site":
+            why = "is a site, which names its version itself"
+        if why:
+            yield Finding(
+                ("stations", i, "assume_subprotocol"),
+                f"'{station.id}' {why}: leave assume_subprotocol out, it is for stations that dial by OCPP",
+            )
 
 
 def own_identities_are_free(draft: Draft) -> Iterator[Finding]:
@@ -104,6 +123,7 @@ RULES = (
     limits_have_failsafe,
     profiles_are_refreshed_in_time,
     one_upstream_decides,
+    versions_are_assumed_of_ocpp_stations,
     own_identities_are_free,
     ports_are_free,
     time_zone_exists,
