@@ -124,9 +124,8 @@ class Door:
 
     def assumed(self, request: Request | None, who: str) -> str | None:
         """The subprotocol of a station that names none in its handshake, by the site file; one that names others is not it."""
-        named = request is None or any(line.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol"))
         station = self._stations.get(who)
-        return None if named or station is None else station.assume_subprotocol
+        return None if names_versions(request) or station is None else station.assume_subprotocol
 
     def still_good(self, transport: Any, who: str) -> bool:
         """Whether the certificate that a connected station came in with has not been revoked since."""
@@ -221,3 +220,8 @@ def _given(headers: Headers, who: str) -> bytes | None:
         return None
     name = f"{who}:".encode()  # an identity may itself hold a colon
     return both[len(name) :] if scheme.lower() == "basic" and both.startswith(name) else None
+
+
+def names_versions(request: Request | None) -> bool:
+    """Whether a handshake names any subprotocol at all."""
+    return request is None or any(line.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol"))

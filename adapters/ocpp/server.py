@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 from adapters.ocpp.buckets import source
 from adapters.ocpp.carrier import Carrier, carried_by
 from adapters.ocpp.direct import StationConnection
-from adapters.ocpp.door import Door
+from adapters.ocpp.door import Door, names_versions
 from adapters.ocpp.link import StationLink
 from adapters.ocpp.listener import listen
 from adapters.ocpp.options import options_of
@@ -342,8 +342,10 @@ class OcppServer:
         subprotocol = socket.subprotocol or self._door.assumed(socket.request, who)
         if subprotocol is None:
             if self._first("subprotocol", who):
-                text = f"{who} was refused: it names none of {', '.join(DIALECTS)}; see assume_subprotocol in the site file"
-                self._emit("station_subprotocol", who, text)
+                does = f"it speaks none of {', '.join(DIALECTS)}"
+                if not names_versions(socket.request):
+                    does = "it names no version of OCPP; assume_subprotocol in the site file says which one it speaks"
+                self._emit("station_subprotocol", who, f"{who} was refused: {does}")
             await socket.close(1002, "no common subprotocol")
             return
         link = self._links.get(who)

@@ -63,9 +63,9 @@ def test_an_outside_limit_that_fell_is_an_excess_too():
 
 @pytest.mark.parametrize("report_s", [1, 60])
 def test_it_makes_up_for_the_slow_cars_and_costs_next_to_no_energy(monkeypatch, report_s):
-    with_it = all_seeds(lambda: Ours(report_s), "steps", seeds=2, length_s=600)
+    with_it = all_seeds(lambda: Ours(report_s), "steps", seeds=2, length_s=420)
     monkeypatch.setattr(attack, "GAIN", 0.0)
-    without = all_seeds(lambda: Ours(report_s), "steps", seeds=2, length_s=600)
+    without = all_seeds(lambda: Ours(report_s), "steps", seeds=2, length_s=420)
     assert with_it.over_as < 0.85 * without.over_as
     assert with_it.served_ah > 0.98 * without.served_ah
     assert with_it.longest_s <= without.longest_s

@@ -16,10 +16,10 @@ STATIONS = [*((version, False) for version in VERSIONS), ("2.1", True)]
 @pytest.mark.parametrize(("version", "dynamic"), STATIONS)
 def test_the_lower_of_two_masters_holds_and_the_cloud_reads_back_what_it_set(version, dynamic):
     match = Match(version, random.Random(f"two masters {version}"), dynamic=dynamic)
-    for _ in range(700):
+    for _ in range(500):
         match.step()
-    assert match.checks > 1500
-    assert (match.station.updates > 50) is dynamic
+    assert match.checks > 1000
+    assert (match.station.updates > 20) is dynamic
 
 
 @settings(max_examples=60, deadline=None)

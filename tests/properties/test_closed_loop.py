@@ -24,6 +24,7 @@ from cem.core.reasons import Reason
 from cem.core.site import Evse, Meter, Policy, Protection, Resource, ResourceKind, Site, Zone
 from cem.core.stack import Hold, stack
 from cem.core.timings import Timings
+from cem.core.topology import UNRESOLVED_A
 from cem.core.units import PerPhase
 from cem.simulate.loop import ClosedLoop
 from cem.simulate.stations import StationHabits
@@ -68,7 +69,7 @@ WORST_OWN_A = {"site": 20.0, "left": 10.0}
 DEAF = ("B/1", "E/1")
 """What these draw at most their zones' devices bear for long; nobody could hold the others without their contactors."""
 
-THEN_S = (0.5, 3.0, 0.5, 12.0)
+THEN_S = (0.5, 1.0, 0.5, 7.0)
 """Time between two events: some fall into one cycle. Rules alone pass too little of it, as hypothesis leaves some out."""
 
 STEPS: Counter[str] = Counter()
@@ -110,7 +111,7 @@ class AnySite(RuleBasedStateMachine):
         assert (decision.setpoint_a[on] >= plan.min_a[on]).all()
         assert (decision.setpoint_a <= plan.max_a).all()
         self.cycles += 1
-        if self.cycles % 3 == 0:
+        if self.cycles % 5 == 0:
             self.one_true_reason(plan, decision)
         order = decision.sending_order()
         cuts = (decision.setpoint_a < decision.before_a)[order]
@@ -134,7 +135,7 @@ class AnySite(RuleBasedStateMachine):
                 continue
             assert (reason is Reason.EVSE_MAXIMUM) is bool(had_a >= plan.max_a[i]), (name, reason, had_a)
             if bound.state is Hold.BINDING and bound.zone_id is not None:
-                assert bound.value_a < had_a + 1.0 + 1e-6, (name, bound, had_a)  # no room for a step more
+                assert bound.value_a < had_a + 1.0 + UNRESOLVED_A, (name, bound, had_a)  # no room for a step more
 
     def watch_excess(self):
         unreachable = [name for name, station in self.loop.stations.items() if not station.online]
@@ -281,7 +282,7 @@ SETTINGS = settings(
 def test_any_site():
     """Over 5,000 steps of the machine, and many times as many control cycles."""
     STEPS.clear()
-    run_state_machine_as_test(AnySite, settings=settings(SETTINGS, max_examples=112, derandomize=True))
+    run_state_machine_as_test(AnySite, settings=settings(SETTINGS, max_examples=106, derandomize=True))
     print(dict(STEPS))
     assert STEPS["steps"] >= 5000
     assert STEPS["cycles"] >= 2 * STEPS["steps"]

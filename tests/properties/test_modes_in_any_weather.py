@@ -137,7 +137,7 @@ class Day:
     report_s=st.sampled_from([1.0, 5.0]),
     policy=st.sampled_from(Policy),
 )
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=18, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_any_weather(events, first_below, report_s, policy):
     day = Day(first_below, report_s, policy)
     for event in events:
