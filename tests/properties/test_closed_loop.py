@@ -282,7 +282,7 @@ SETTINGS = settings(
 def test_any_site():
     """Over 5,000 steps of the machine, and many times as many control cycles."""
     STEPS.clear()
-    run_state_machine_as_test(AnySite, settings=settings(SETTINGS, max_examples=106, derandomize=True))
+    run_state_machine_as_test(AnySite, settings=settings(SETTINGS, max_examples=114, derandomize=True))
     print(dict(STEPS))
     assert STEPS["steps"] >= 5000
     assert STEPS["cycles"] >= 2 * STEPS["steps"]
