@@ -236,7 +236,8 @@ class Study:
     def _not_dynamic(self, number: int) -> None:
         """Nothing showed that a dynamic profile ends there: the other ways have a dead-man that can be proven."""
         own, hold = self.personality, self._holds[number]
-        own.bad += (DYNAMIC.name,)
+        if DYNAMIC.name not in own.bad:  # another EVSE may have shown it already
+            own.bad += (DYNAMIC.name,)
         own.way = None
         self._asked.pop(number, None)
         hold.rung = min(hold.rung + 1, len(hold.ladder) - 1)
